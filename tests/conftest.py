@@ -1,0 +1,22 @@
+"""Settings and fixtures shared by all tests."""
+
+import os
+import pathlib
+
+# Before any import of TensorFlow: only its errors, not its greetings, belong in a test report.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tfds_data_dir() -> pathlib.Path:
+    """A folder in which TFDS has prepared both MNIST and CIFAR-10; skips the test where there is none."""
+    beside_the_checkout = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data" / "tensorflow_datasets"
+    candidates = [beside_the_checkout, pathlib.Path("~/tensorflow_datasets").expanduser()]
+    if os.environ.get("TFDS_DATA_DIR"):
+        candidates.insert(0, pathlib.Path(os.environ["TFDS_DATA_DIR"]).expanduser().resolve())
+    for folder in candidates:
+        if all(any(folder.glob(f"{name}/*/dataset_info.json")) for name in ("mnist", "cifar10")):
+            return folder
+    pytest.skip("no folder with MNIST and CIFAR-10 as TFDS prepares them: set TFDS_DATA_DIR to one")

@@ -1,0 +1,126 @@
+"""Projected gradient descent and its one-step special case, as one compiled graph.
+
+attack = PGD(ThreatModel("linf", 0.3), steps=40, step_size=0.01)
+x_adv = attack(model, x, y, seed=0)
+
+fgsm(ThreatModel("linf", 0.3))(model, x, y, seed=0)
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tfrobust import losses, seeds
+from tfrobust.attacks.base import LogitsFn, input_gradient
+from tfrobust.threat_models import ThreatModel
+
+
+@dataclasses.dataclass(frozen=True)
+class PGD:
+    """Steepest ascent of a loss, projected onto the threat model after every step; the last iterate counts.
+
+        x_0     = random point of the ball (or x),
+        x_{t+1} = project(x_t + step_size * steepest(grad_x loss(logits(x_t), y)))
+
+    Madry et al. 2018, section 2.1; as in their challenge code, which keeps the last iterate and not the best one.
+    With several restarts an example keeps its most harmful one: a misclassified one before a classified one, and of
+    those the one with the highest loss. That choice is made for each example, never for a batch.
+
+    Attributes:
+      threat: the ball, its epsilon and the pixel range.
+      steps: gradient steps, 1 or more.
+      step_size: length of a step in pixel units, in the threat's norm.
+      loss: ascended; [B, K] logits and [B] labels -> [B].
+      random_start: start at a random point of the ball instead of at x.
+      restarts: runs for each example, 1 or more; more than one needs `random_start`.
+
+    Raises:
+      ValueError: for steps or restarts below 1, a step_size below 0, or restarts without a random start.
+    """
+
+    threat: ThreatModel
+    steps: int
+    step_size: float
+    loss: losses.LossFn = losses.cross_entropy
+    random_start: bool = True
+    restarts: int = 1
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"steps must be 1 or more, got {self.steps!r}")
+        if not tf.is_tensor(self.step_size) and not self.step_size >= 0:
+            raise ValueError(f"step_size must be 0 or more, got {self.step_size!r}")
+        if self.restarts < 1:
+            raise ValueError(f"restarts must be 1 or more, got {self.restarts!r}")
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError(f"restarts must be 1 without random_start, got {self.restarts!r}: they would all be equal")
+
+    def scaled(self, factor) -> "PGD":
+        """The same attack with epsilon and step size times `factor`, a float or a scalar tensor."""
+        return dataclasses.replace(self, threat=self.threat.scaled(factor), step_size=self.step_size * factor)
+
+    def __call__(
+        self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
+    ) -> tf.Tensor:
+        """Adversarial examples for the images `x` with labels `y`.
+
+        Args:
+          logits_fn: [B, H, W, C] pixels -> [B, K] logits; differentiated.
+          x: float [B, H, W, C] within the threat's bounds.
+          y: int [B] labels, or targets where `loss` is `losses.Targeted`.
+          seed: as in `seeds`; the same seed gives the same result.
+          judge_fn: the logits that choose between restarts, where `logits_fn` is a fast approximation of the model.
+
+        Returns:
+          x_adv, of the shape and dtype of `x`, within epsilon of `x` and within bounds.
+        """
+        if self.restarts == 1:
+            return self._run(logits_fn, x, y, seeds.fold_in(seed, 0))
+        judge_fn = judge_fn or logits_fn
+        targeted = isinstance(self.loss, losses.Targeted)
+
+        def harm(x_adv):
+            logits = judge_fn(x_adv)
+            margin = losses.margin(logits, y)
+            return self.loss(logits, y), (margin < 0) if targeted else (margin > 0)
+
+        def body(restart, best_x, best_loss, best_fooled):
+            x_adv = self._run(logits_fn, x, y, seeds.fold_in(seed, restart))
+            loss, fooled = harm(x_adv)
+            better = (fooled & ~best_fooled) | ((fooled == best_fooled) & (loss > best_loss))
+            best_x = tf.where(tf.reshape(better, [-1] + [1] * (x.shape.rank - 1)), x_adv, best_x)
+            return restart + 1, best_x, tf.where(better, loss, best_loss), best_fooled | fooled
+
+        count = tf.shape(x)[0]
+        start = (tf.constant(0), x, tf.fill([count], loss_minimum()), tf.fill([count], False))
+        # Restarts one after the other: memory does not grow with their number.
+        return tf.while_loop(lambda restart, *_: restart < self.restarts, body, start, parallel_iterations=1)[1]
+
+    def _run(self, logits_fn, x, y, seed):
+        x_adv = self.threat.random_start(x, seed) if self.random_start else x
+
+        def body(step, x_adv):
+            gradient = input_gradient(logits_fn, self.loss, x_adv, y)
+            return step + 1, self.threat.project(x_adv + self.threat.steepest_ascent(gradient, self.step_size), x)
+
+        loop = tf.while_loop(
+            lambda step, _: step < self.steps,
+            body,
+            (tf.constant(0), x_adv),
+            maximum_iterations=self.steps,
+            parallel_iterations=1,
+        )
+        return tf.stop_gradient(loop[1])
+
+
+def loss_minimum() -> tf.Tensor:
+    """Below every loss: what the first restart is compared with."""
+    return tf.constant(float("-inf"))
+
+
+def fgsm(threat: ThreatModel, loss: losses.LossFn = losses.cross_entropy) -> PGD:
+    """The fast gradient sign method, x + epsilon sign(grad_x loss): one step of length epsilon from x itself.
+
+    Goodfellow et al. 2015, equation in section 4; for l2 the step is the normalised gradient.
+    """
+    return PGD(threat, steps=1, step_size=threat.epsilon, loss=loss, random_start=False)

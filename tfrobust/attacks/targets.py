@@ -1,0 +1,61 @@
+"""Which class a targeted attack aims at."""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfrobust import losses, seeds
+from tfrobust.attacks.base import LogitsFn
+from tfrobust.attacks.pgd import PGD
+from tfrobust.threat_models import ThreatModel
+
+ChooseTarget = Callable[[tf.Tensor, tf.Tensor, object], tf.Tensor]
+
+
+def runner_up(logits: tf.Tensor, y: tf.Tensor, seed) -> tf.Tensor:
+    """The most likely class other than y on the clean image: [B, K] logits and [B] labels -> [B]."""
+    return tf.argmax(_without_label(logits, y, logits.dtype.min), axis=-1, output_type=y.dtype)
+
+
+def least_likely(logits: tf.Tensor, y: tf.Tensor, seed) -> tf.Tensor:
+    """The least likely class other than y on the clean image: [B, K] logits and [B] labels -> [B]."""
+    return tf.argmin(_without_label(logits, y, logits.dtype.max), axis=-1, output_type=y.dtype)
+
+
+def random_other(logits: tf.Tensor, y: tf.Tensor, seed) -> tf.Tensor:
+    """A class other than y, all equally likely: [B, K] logits and [B] labels -> [B]."""
+    classes = logits.shape[-1]
+    column = tf.zeros([tf.shape(y)[0], 1])
+    offset = 1 + tf.cast(tf.floor(seeds.uniform(seed, column, 0.0, 1.0)[:, 0] * (classes - 1)), y.dtype)
+    return (y + offset) % classes
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetedPGD:
+    """PGD toward a target class: descends the loss of the target instead of ascending the label's.
+
+    Attributes:
+      attack: its `loss` is wrapped in `losses.Targeted`.
+      target: how each example's target is chosen from its clean logits.
+    """
+
+    attack: PGD
+    target: ChooseTarget = runner_up
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The threat model of the attack."""
+        return self.attack.threat
+
+    def __call__(
+        self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
+    ) -> tf.Tensor:
+        """x_adv of the shape and dtype of x [B, H, W, C]; see `PGD.__call__`, `y` being the labels."""
+        target = self.target((judge_fn or logits_fn)(x), y, seeds.fold_in(seed, -1))
+        attack = dataclasses.replace(self.attack, loss=losses.Targeted(self.attack.loss))
+        return attack(logits_fn, x, target, seed=seed, judge_fn=judge_fn)
+
+
+def _without_label(logits, y, fill):
+    return tf.where(tf.one_hot(y, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool), fill, logits)

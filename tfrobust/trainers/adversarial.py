@@ -1,0 +1,95 @@
+"""Adversarial training: the outer minimisation of the saddle-point problem."""
+
+import keras
+import tensorflow as tf
+
+from tfrobust import seeds
+from tfrobust.attacks.pgd import PGD
+from tfrobust.precision import AttackTwin, Precision
+
+
+class AdversarialTrainer(keras.Model):
+    """Trains a classifier on adversarial examples of itself (Madry et al. 2018, section 2.1).
+
+    Every `train_step` replaces its batch by the attack's result and hands it to `keras.Model.train_step`, so loss
+    scaling, metrics, `fit`, callbacks and distribution strategies are Keras's. As in the original, the model sees the
+    adversarial batch only. The classifier is a plain keras.Model that is saved and served without this class.
+
+        trainer = AdversarialTrainer(classifier, PGD(ThreatModel("linf", 0.3), steps=7, step_size=0.1), seed=0)
+        trainer.compile(optimizer="adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        trainer.fit(batches)
+        classifier.save("robust.keras")
+
+    Args:
+      classifier: a built keras.Model, [B, H, W, C] pixels -> [B, K] logits.
+      attack: the inner maximisation; None for natural training.
+      seed: of the attack's noise; step and replica are folded in, so that a resumed run sees the same noise.
+      epsilon_warmup_steps: steps over which the attack's epsilon and step size grow linearly from 0 to their values.
+      natural_accuracy_every: the natural accuracy of the batch, which costs one more forward pass, is measured at every
+        so many steps. 0 for never.
+      precision: of the attack and of the training pass, see `precision.AttackTwin`. Weights, their updates and the
+        classifier itself are float32 whatever it is.
+
+    Raises:
+      ValueError: for a negative `epsilon_warmup_steps` or `natural_accuracy_every`.
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        attack: PGD | None,
+        *,
+        seed: int,
+        epsilon_warmup_steps: int = 0,
+        natural_accuracy_every: int = 10,
+        precision: Precision = "auto",
+    ):
+        super().__init__(name="adversarial_trainer")
+        for name, value in (
+            ("epsilon_warmup_steps", epsilon_warmup_steps),
+            ("natural_accuracy_every", natural_accuracy_every),
+        ):
+            if value < 0:
+                raise ValueError(f"{name} must be 0 or more, got {value!r}")
+        self.classifier = classifier
+        self.attack = attack
+        self.seed = seed
+        self.epsilon_warmup_steps = epsilon_warmup_steps
+        self.natural_accuracy_every = natural_accuracy_every
+        self.twin = AttackTwin(classifier, precision)
+        if natural_accuracy_every:
+            self.natural_accuracy = keras.metrics.Mean(name="natural_accuracy")
+
+    def call(self, x, training=False):
+        """Logits [B, K] of pixels [B, H, W, C]."""
+        return self.twin.training_logits(x) if training else self.classifier(x, training=False)
+
+    def perturb(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """The batch that this step trains on: the attack's result with this step's epsilon and noise."""
+        if self.attack is None:
+            return x
+        step = tf.cast(self.optimizer.iterations.value, tf.int32)
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        seed = seeds.fold_in(seeds.fold_in(self.seed, step), replica)
+        attack = self.attack
+        if self.epsilon_warmup_steps:
+            attack = attack.scaled(tf.minimum(1.0, tf.cast(step + 1, tf.float32) / self.epsilon_warmup_steps))
+        return attack(self.twin.logits_fn(), x, y, seed=seed)
+
+    def train_step(self, data):
+        """One update on the adversarial batch made of `data`, a pair of pixels and labels; returns the metrics."""
+        x, y = data
+        if self.natural_accuracy_every:
+            self._measure_natural_accuracy(x, y)
+        return super().train_step((self.perturb(x, y), y))
+
+    def _measure_natural_accuracy(self, x, y):
+        def measure():
+            correct = tf.argmax(self.twin.logits_fn()(x), axis=-1) == tf.cast(y, tf.int64)
+            return tf.reduce_mean(tf.cast(correct, tf.float32))
+
+        due = tf.equal(self.optimizer.iterations.value % self.natural_accuracy_every, 0)
+        # The metric is updated in every step, with weight 0 where nothing was measured: variables of a distribution
+        # strategy cannot be assigned in a branch.
+        value = tf.cond(due, measure, lambda: tf.constant(0.0))
+        self.natural_accuracy.update_state(value, sample_weight=tf.cast(due, tf.float32))
