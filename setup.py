@@ -31,6 +31,7 @@ setuptools.setup(
         "numpy>=1.26",
         "requests>=2.28",
         "scikit-learn>=1.4",
+        "tensorboard>=2.18",
         "tensorflow>=2.18",
         "tensorflow-datasets>=4.9.7",
         "tqdm>=4.65",

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import Attack, LogitsFn
+from tfrobust.attacks.base import Attack, LogitsFn, describe
 from tfrobust.precision import AttackTwin, Precision
 from tfrobust.threat_models import DISTANCE_TOLERANCE, ThreatModel
 
@@ -84,6 +84,7 @@ def evaluate(
     seed: int,
     batch_size: int = 100,
     precision: Precision = "auto",
+    on_clean: Callable[[float, float], None] | None = None,
     on_result: Callable[[AttackResult], None] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
@@ -100,6 +101,7 @@ def evaluate(
       seed: of all noise.
       batch_size: examples for each compiled call.
       precision: of the attacks' gradients; see `precision.AttackTwin`. Not used where `classifier` is no keras.Model.
+      on_clean: called with the clean accuracy and its seconds, before the attacks.
       on_result: called after each attack.
       on_progress: called with the attack's name, examples done and N, after each batch.
 
@@ -124,8 +126,10 @@ def evaluate(
         return tf.argmax(logits, axis=-1), losses.cross_entropy(logits, y), threat.distance(x, x_clean)
 
     # Clean images are adversarial examples of distance 0: the start of the worst case.
-    worst = _WorstCase(images, labels)
+    worst, start = _WorstCase(images, labels), time.perf_counter()
     clean, _ = worst.update(images, *batches.run(judge, images))
+    if on_clean:
+        on_clean(clean, time.perf_counter() - start)
     results = []
     for name, attack in attacks.items():
         start = time.perf_counter()
@@ -139,7 +143,7 @@ def evaluate(
         _verify(name, x_adv, distance, threat)
         accuracy, worst_case_accuracy = worst.update(x_adv, predictions, loss, distance)
         seconds = time.perf_counter() - start
-        result = AttackResult(name, repr(attack), accuracy, worst_case_accuracy, float(distance.max()), seconds)
+        result = AttackResult(name, describe(attack), accuracy, worst_case_accuracy, float(distance.max()), seconds)
         results.append(result)
         if on_result:
             on_result(result)

@@ -1,5 +1,6 @@
 """What every attack is: frozen configuration that is called with a model's logits, images, labels and a seed."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,6 +22,15 @@ class Attack(Protocol):
     ) -> tf.Tensor:
         """x_adv of the shape and dtype of x [B, H, W, C]; see `attacks.pgd.PGD.__call__` for the arguments."""
         ...
+
+
+def describe(configuration) -> str:
+    """An attack's full configuration on one line, functions by their names: what a report shows of it."""
+    if dataclasses.is_dataclass(configuration):
+        fields = dataclasses.fields(configuration)
+        values = ", ".join(f"{field.name}={describe(getattr(configuration, field.name))}" for field in fields)
+        return f"{type(configuration).__name__}({values})"
+    return configuration.__name__ if callable(configuration) else repr(configuration)
 
 
 def input_gradient(logits_fn: LogitsFn, loss: LossFn, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

@@ -77,11 +77,11 @@ class AdversarialTrainer(keras.Model):
         return attack(self.twin.logits_fn(), x, y, seed=seed)
 
     def train_step(self, data):
-        """One update on the adversarial batch made of `data`, a pair of pixels and labels; returns the metrics."""
-        x, y = data
+        """One update on the adversarial batch made of `data`: pixels, labels and, if any, sample weights."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if self.natural_accuracy_every:
             self._measure_natural_accuracy(x, y)
-        return super().train_step((self.perturb(x, y), y))
+        return super().train_step((self.perturb(x, y), y, sample_weight))
 
     def _measure_natural_accuracy(self, x, y):
         def measure():

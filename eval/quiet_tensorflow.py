@@ -1,0 +1,37 @@
+"""Imports TensorFlow without its greetings, which would stand above every table that a binary prints."""
+
+import importlib
+import os
+import re
+import sys
+import tempfile
+
+# Said by every TensorFlow on a machine without a GPU, or about the build; anything else is passed on.
+_GREETINGS = re.compile(
+    r"before absl::InitializeLog|oneDNN custom operations|Could not find cuda drivers|failed call to cuInit|"
+    r"binary is optimized to use available CPU|To enable the following instructions|TF-TRT Warning"
+)
+
+
+def load() -> None:
+    """Imports TensorFlow and lists its devices with the standard error stream held back, then passes on what matters.
+
+    C++ libraries write to file descriptor 2 itself, out of reach of Python's sys.stderr and of log levels.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            importlib.import_module("tensorflow").config.list_physical_devices()
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            lines = held.read().decode(errors="replace").splitlines()
+            for line in lines:
+                if not _GREETINGS.search(line):
+                    print(line, file=sys.stderr)

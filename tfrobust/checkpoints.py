@@ -1,0 +1,154 @@
+"""Training checkpoints: everything that a stopped run needs to go on as if it had not been stopped.
+
+A checkpoint holds the classifier's weights and the optimizer's variables, its step count among them; data order and
+attack noise follow from seed and step alone. Checkpoints are TensorFlow's own (`checkpoint-300.index`, ...): tensors
+have checksums, and files get their name when they are complete.
+"""
+
+import pathlib
+import re
+
+import keras
+import tensorflow as tf
+
+NAME = "checkpoint"
+ARCHITECTURE = "architecture.json"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be read or written.
+
+    Attributes:
+      path: the checkpoint's prefix.
+      previous: the prefix of the newest older checkpoint, or None.
+    """
+
+    def __init__(self, message: str, path: str, previous: str | None = None):
+        super().__init__(message)
+        self.path = path
+        self.previous = previous
+
+
+class TrainingCheckpoints:
+    """Saves and restores a trainer in `model_dir`, keeping the newest checkpoints.
+
+    Args:
+      model_dir: existing folder.
+      trainer: a compiled keras.Model with the attribute `classifier`; its optimizer is built here.
+      keep: how many checkpoints stay.
+    """
+
+    def __init__(self, model_dir, trainer: keras.Model, *, keep: int = 3):
+        self._folder = pathlib.Path(model_dir)
+        self._optimizer = trainer.optimizer
+        self._optimizer.build(trainer.trainable_variables)
+        self._checkpoint = _checkpoint(trainer.classifier, self._optimizer)
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint, str(model_dir), max_to_keep=keep, checkpoint_name=NAME
+        )
+
+    @property
+    def step(self) -> int:
+        """Updates that the trainer has made."""
+        return int(self._optimizer.iterations.numpy())
+
+    def save(self) -> str:
+        """Writes the present step's checkpoint and then removes those that are too old; returns its prefix.
+
+        Raises:
+          CheckpointError: if it cannot be written; earlier ones are intact.
+        """
+        prefix = f"{self._folder / NAME}-{self.step}"
+        try:
+            return self._manager.save(checkpoint_number=self.step)
+        except (tf.errors.OpError, OSError) as error:
+            self._remove_leftovers(prefix)
+            kept = self._manager.latest_checkpoint
+            state = f"the one before it, {kept}, is intact" if kept else "there is none before it"
+            raise CheckpointError(
+                f"checkpoint {prefix} cannot be written ({_reason(error)}); {state}", prefix, kept
+            ) from error
+
+    def restore(self, prefix: str | None = None) -> int:
+        """Puts the trainer in the state of a checkpoint and returns its step; 0 if there is none to restore.
+
+        Args:
+          prefix: "model_dir/checkpoint-300"; None for the newest.
+
+        Raises:
+          CheckpointError: if it is missing, damaged, or of another model or optimizer.
+        """
+        prefix = prefix or self._manager.latest_checkpoint
+        if prefix is None:
+            return 0
+        _read(self._checkpoint, prefix, lambda status: status.assert_consumed())
+        return self.step
+
+    def _remove_leftovers(self, prefix):
+        for path in self._folder.glob(f"{pathlib.Path(prefix).name}*"):
+            for part in [*path.glob("*"), path] if path.is_dir() else [path]:
+                part.rmdir() if part.is_dir() else part.unlink(missing_ok=True)
+
+
+def save_architecture(model_dir, classifier: keras.Model) -> None:
+    """Writes the classifier's layers to `model_dir`, so that its checkpoints can be opened by `load_classifier`."""
+    (pathlib.Path(model_dir) / ARCHITECTURE).write_text(classifier.to_json(indent=1), encoding="utf-8")
+
+
+def load_classifier(model_dir, prefix: str | None = None) -> keras.Model:
+    """The classifier of a training run's newest checkpoint, or of `prefix`; the averaged weights if the run keeps them.
+
+    Raises:
+      FileNotFoundError: if `model_dir` holds no checkpoint or no architecture.
+      CheckpointError: if the checkpoint cannot be read.
+    """
+    prefix = prefix or tf.train.latest_checkpoint(str(model_dir))
+    architecture = pathlib.Path(model_dir) / ARCHITECTURE
+    if prefix is None or not architecture.is_file():
+        raise FileNotFoundError(f"{model_dir} holds no training checkpoint with its {ARCHITECTURE}")
+    classifier = keras.models.model_from_json(architecture.read_text(encoding="utf-8"))
+    _read(_checkpoint(classifier), prefix, lambda status: status.assert_existing_objects_matched().expect_partial())
+    if any(name.startswith("averages/") for name, _ in tf.train.list_variables(prefix)):
+        checkpoint = tf.train.Checkpoint(averages=[variable.value for variable in classifier.trainable_variables])
+        _read(checkpoint, prefix, lambda status: status.assert_existing_objects_matched().expect_partial())
+    return classifier
+
+
+def _checkpoint(classifier, optimizer=None):
+    """What a checkpoint holds, as lists of variables: their order is the model's, and layers may be renamed."""
+    groups = {"classifier": [variable.value for variable in classifier.variables]}
+    if optimizer is not None:
+        groups["optimizer"] = [variable.value for variable in optimizer.variables]
+        if optimizer.use_ema:
+            # Written once more under a name of their own, for readers that know no optimizer.
+            groups["averages"] = [v.value for v in optimizer.variables if v.path.endswith("_average")]
+    return tf.train.Checkpoint(**groups)
+
+
+def _read(checkpoint, prefix, check):
+    try:
+        check(checkpoint.restore(prefix))
+    except (tf.errors.OpError, ValueError, AssertionError, OSError) as error:
+        previous = _previous(prefix)
+        offer = f"; the one before it is {previous}" if previous else ""
+        raise CheckpointError(
+            f"checkpoint {prefix} cannot be read ({_reason(error)}){offer}", prefix, previous
+        ) from error
+
+
+def _previous(prefix):
+    """The newest checkpoint in the same folder with a lower step."""
+    path = pathlib.Path(prefix)
+
+    def step(name):
+        found = re.fullmatch(rf"{NAME}-(\d+)(\.index)?", name)
+        return int(found[1]) if found else -1
+
+    older = [p for p in path.parent.glob(f"{NAME}-*.index") if step(p.name) < step(path.name)]
+    return str(max(older, key=lambda p: step(p.name)).with_suffix("")) if older else None
+
+
+def _reason(error):
+    """The first line of an error, without the graph node that TensorFlow puts in front."""
+    text = re.sub(r"^\{\{.*?\}\}( \S+:\S+)?", "", str(error).strip()).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

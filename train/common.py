@@ -1,0 +1,187 @@
+"""Every training flag, once, and what the flags stand for.
+
+Keys of the MNIST challenge's config.json are flags under their original names; `--steps`, `--step_size` and `--seed`
+are aliases of `--k`, `--a` and `--random_seed`.
+"""
+
+import keras
+import tensorflow as tf
+from absl import flags, logging
+
+from eval import common
+from tfrobust import losses
+from tfrobust.attacks import PGD
+from tfrobust.schedules import WarmupLinearDecay
+from tfrobust.trainers import AdversarialTrainer
+
+MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where everything is written and resumed from.", required=True)
+MAX_STEPS = flags.DEFINE_integer("max_num_training_steps", 100_000, "Updates of the weights.", lower_bound=1)
+OUTPUT_STEPS = flags.DEFINE_integer(
+    "num_output_steps", 100, "Steps from one line of progress to the next.", lower_bound=1
+)
+SUMMARY_STEPS = flags.DEFINE_integer("num_summary_steps", 100, "Steps between TensorBoard scalars.", lower_bound=1)
+CHECKPOINT_STEPS = flags.DEFINE_integer("num_checkpoint_steps", 300, "Steps between checkpoints.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("training_batch_size", 50, "Examples in an update, over all devices.", lower_bound=1)
+EVAL_ON_CPU = flags.DEFINE_bool("eval_on_cpu", False, "Compute the closing robustness table on the CPU.")
+STORE_ADV_PATH = flags.DEFINE_string(
+    "store_adv_path",
+    None,
+    "Write the adversarial test examples of the closing table: .npy as in the challenge, or .npz.",
+)
+
+ADVERSARIAL = flags.DEFINE_bool("adversarial", True, "Train on adversarial examples; --noadversarial trains naturally.")
+STEPS = flags.DEFINE_integer("k", 40, "Steps of the PGD attack that is trained against.", lower_bound=1)
+flags.DEFINE_alias("steps", "k")
+STEP_SIZE = common.define_fraction("a", 0.01, "Length of an attack step in pixel units.")
+flags.DEFINE_alias("step_size", "a")
+RANDOM_START = flags.DEFINE_bool("random_start", True, "Start the attack at a random point of the ball.")
+LOSS_FUNC = flags.DEFINE_enum(
+    "loss_func", "xent", ["xent", "cw"], "What the attack ascends: cross-entropy, or the margin up to kappa 50."
+)
+EPSILON_WARMUP = flags.DEFINE_float(
+    "epsilon_warmup", 0.0, "Fraction of the training over which epsilon and step size grow from 0.", 0.0, 1.0
+)
+
+HELD_OUT = flags.DEFINE_integer("held_out", 0, "Leave out the first so many training examples.", lower_bound=0)
+INITIALIZER = flags.DEFINE_enum(
+    "initializer",
+    "challenge",
+    ["challenge", "he_normal"],
+    "Of the weights: the original's, or scaled to each layer's size.",
+)
+OPTIMIZER = flags.DEFINE_enum(
+    "optimizer", "adam", ["adam", "momentum"], "momentum is gradient descent with momentum 0.9."
+)
+LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-4, "The highest learning rate.", lower_bound=0.0)
+RATE_WARMUP = flags.DEFINE_float(
+    "learning_rate_warmup", 0.0, "Fraction of the training over which the learning rate grows from 0.", 0.0, 1.0
+)
+RATE_DECAY = flags.DEFINE_float(
+    "learning_rate_decay",
+    0.0,
+    "Fraction of the training, its last part, over which the learning rate falls to 0.",
+    0.0,
+    1.0,
+)
+ADAM_EPSILON = flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon; 1e-8 is TensorFlow 1's, as in the original.")
+LOSS_REDUCTION = flags.DEFINE_enum(
+    "loss_reduction", "sum", ["sum", "mean"], "Of the cross-entropies in a batch; the original's is the sum."
+)
+WEIGHT_AVERAGE = flags.DEFINE_float(
+    "weight_average", 0.0, "Decay of the moving average of the weights, which is what gets saved; 0 for none.", 0.0, 1.0
+)
+DISTRIBUTION = flags.DEFINE_enum(
+    "distribution",
+    "auto",
+    ["auto", "none", "mirrored"],
+    "mirrored uses all GPUs, or all logical CPUs; auto: several GPUs.",
+)
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Go on from this checkpoint of --model_dir instead of the newest.")
+COMPARE_UNDEFENDED = flags.DEFINE_bool(
+    "compare_undefended", False, "Also train a natural twin on the same batches, and show both side by side."
+)
+
+flags.adopt_module_key_flags(common)
+
+ALIASES = ("steps", "step_size", "seed", "num_examples")
+# They may differ between a run and its continuation.
+_FREE = {
+    *("model_dir", "max_num_training_steps", "num_output_steps", "num_summary_steps", "num_checkpoint_steps"),
+    *("num_eval_examples", "eval_batch_size", "eval_on_cpu", "store_adv_path", "suite", "compare_undefended"),
+    *("data_dir", "distribution", "checkpoint"),
+}
+
+
+def training_attack() -> PGD | None:
+    """The attack that is trained against, or None for --noadversarial."""
+    if not ADVERSARIAL.value:
+        return None
+    loss = losses.cross_entropy if LOSS_FUNC.value == "xent" else losses.CWMargin(kappa=50)
+    return PGD(common.threat_model(), STEPS.value, STEP_SIZE.value, loss=loss, random_start=RANDOM_START.value)
+
+
+def compiled_trainer(classifier: keras.Model, attack: PGD | None) -> AdversarialTrainer:
+    """A trainer of `classifier` with the optimizer and loss of the flags; call it in the strategy's scope."""
+    trainer = AdversarialTrainer(
+        classifier,
+        attack,
+        seed=common.SEED.value,
+        epsilon_warmup_steps=round(EPSILON_WARMUP.value * MAX_STEPS.value) if attack else 0,
+        natural_accuracy_every=min(10, OUTPUT_STEPS.value),
+        precision=common.PRECISION.value,
+    )
+    trainer.compile(
+        optimizer=_optimizer(),
+        loss=_loss,
+        metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="adversarial_accuracy"),
+            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="xent"),
+        ],
+    )
+    return trainer
+
+
+def strategy() -> tf.distribute.Strategy:
+    """The distribution strategy of the flags."""
+    gpus = tf.config.list_logical_devices("GPU")
+    mirrored = DISTRIBUTION.value == "mirrored" or (DISTRIBUTION.value == "auto" and len(gpus) > 1)
+    if not mirrored:
+        return tf.distribute.get_strategy()
+    devices = gpus or tf.config.list_logical_devices("CPU")
+    if BATCH_SIZE.value % len(devices):
+        raise ValueError(
+            f"training_batch_size must be a multiple of the {len(devices)} devices, got {BATCH_SIZE.value}"
+        )
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def flag_lines() -> list[str]:
+    """The flags of this run as `--name=value`, for --flagfile."""
+    lines = []
+    for module in ("eval.common", "train.common"):
+        for flag in flags.FLAGS.flags_by_module_dict()[module]:
+            if flag.name not in ALIASES and flag.value is not None:
+                lines.append(flag.serialize())
+    return lines
+
+
+def check_same_run(recorded: list[str]) -> None:
+    """Compares the flags of a run that is to be continued with the present ones.
+
+    Raises:
+      ValueError: if one differs that changes what is computed.
+    """
+    then, now = (dict(line.lstrip("-").partition("=")[::2] for line in lines) for lines in (recorded, flag_lines()))
+    names = {name.removeprefix("no") if name.removeprefix("no") in flags.FLAGS else name for name in {*then, *now}}
+    changed = [name for name in sorted(names - _FREE) if _value(then, name) != _value(now, name)]
+    if changed:
+        listed = ", ".join(f"--{name} was {_value(then, name)} and is {_value(now, name)}" for name in changed)
+        raise ValueError(f"model_dir holds a run with other flags ({listed}): take another --model_dir or delete it")
+    if then.get("max_num_training_steps") != now.get("max_num_training_steps") and (
+        EPSILON_WARMUP.value or RATE_WARMUP.value or RATE_DECAY.value
+    ):
+        logging.warning("max_num_training_steps has changed, and with it the schedules of the run that is continued")
+
+
+def _value(values, name):
+    """The recorded text of a flag; a boolean one is written --name or --noname."""
+    return "false" if f"no{name}" in values else values.get(name, "unset") or "true"
+
+
+def _loss(y, logits):
+    """Cross-entropy of each example, [B]; Keras takes the mean, so that the sum is a multiple of it on any number of
+    devices."""
+    scale = BATCH_SIZE.value if LOSS_REDUCTION.value == "sum" else 1
+    return scale * keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
+
+
+def _optimizer():
+    total = MAX_STEPS.value
+    rate = LEARNING_RATE.value
+    if RATE_WARMUP.value or RATE_DECAY.value:
+        warmup, decay = round(RATE_WARMUP.value * total), round(RATE_DECAY.value * total)
+        rate = WarmupLinearDecay(rate, total, warmup_steps=warmup, decay_from=total - decay)
+    average = {"use_ema": True, "ema_momentum": WEIGHT_AVERAGE.value} if WEIGHT_AVERAGE.value else {}
+    if OPTIMIZER.value == "adam":
+        return keras.optimizers.Adam(rate, epsilon=ADAM_EPSILON.value, **average)
+    return keras.optimizers.SGD(rate, momentum=0.9, **average)

@@ -1,0 +1,56 @@
+"""What training shows on the way: a bar on a terminal, a line every so many steps elsewhere."""
+
+import sys
+import time
+
+import keras
+import tqdm
+
+
+class Progress(keras.callbacks.Callback):
+    """Loss, accuracies and speed, averaged since the line before.
+
+    Args:
+      total_steps: the step at which training ends.
+      start_step: the step at which it starts.
+      every: steps from one line, and one average, to the next.
+      batch_size: examples in a step.
+    """
+
+    def __init__(self, *, total_steps: int, start_step: int, every: int, batch_size: int):
+        super().__init__()
+        self._total, self._step, self._every, self._batch_size = total_steps, start_step, every, batch_size
+        self._bar = None
+
+    def on_train_begin(self, logs=None):
+        """Draws the empty bar."""
+        self._bar = tqdm.tqdm(
+            total=self._total, initial=self._step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True
+        )
+        self._mark = (self._step, time.perf_counter())
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Moves the bar, and prints a line when one is due."""
+        self._step += 1
+        self._bar.update()
+        # The first step's time is mostly the building of the graph.
+        if self._step % self._every and self._step != self._total:
+            return
+        then, start = self._mark
+        seconds = time.perf_counter() - start
+        speed = (self._step - then) * self._batch_size / seconds
+        remaining = (self._total - self._step) * seconds / (self._step - then)
+        text = (
+            f"loss {logs['xent']:.3f}  natural {logs.get('natural_accuracy', float('nan')):.1%}  "
+            f"adversarial {logs['adversarial_accuracy']:.1%}  {speed:.0f} examples/s"
+        )
+        self._bar.set_postfix_str(text)
+        if self._bar.disable:
+            clock = f"{int(remaining) // 60}:{int(remaining) % 60:02d}"
+            print(f"step {self._step}/{self._total}  {text}  {clock} left", flush=True)
+        self._mark = (self._step, time.perf_counter())
+        self.model.reset_metrics()
+
+    def on_train_end(self, logs=None):
+        """Leaves the last bar on the screen."""
+        self._bar.close()

@@ -1,0 +1,85 @@
+"""TensorBoard scalars and pictures of adversarial examples."""
+
+import pathlib
+
+import keras
+import matplotlib.figure
+import numpy as np
+import tensorflow as tf
+
+ROWS = ("natural", "adversarial", "difference")
+
+
+def strip(x: np.ndarray, x_adv: np.ndarray, epsilon: float) -> np.ndarray:
+    """Natural images, adversarial ones and their amplified difference, as three rows of one picture.
+
+    Args:
+      x, x_adv: [B, H, W, C] in [0, 1].
+      epsilon: the change that is drawn as black or white; no change is grey.
+
+    Returns:
+      [3 H, B W, C] in [0, 1].
+    """
+    difference = 0.5 + (x_adv - x) / (2 * epsilon or 1)
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in (x, x_adv, np.clip(difference, 0, 1))])
+
+
+def save_strip(path, x: np.ndarray, x_adv: np.ndarray, epsilon: float, titles: list[str]) -> None:
+    """Draws `strip` with a title above each of its columns and writes it as PNG."""
+    picture = strip(x, x_adv, epsilon)
+    height, width = x.shape[1:3]
+    figure = matplotlib.figure.Figure(figsize=(len(x) * 0.9 + 1.2, 3 * 0.9 + 0.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1)
+    axes.set_yticks([height * (row + 0.5) for row in range(3)], ROWS)
+    axes.set_xticks([width * (column + 0.5) for column in range(len(x))], titles)
+    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    figure.savefig(path, format="png", dpi=120)
+
+
+class Summaries(keras.callbacks.Callback):
+    """Writes scalars, averaged as `Progress` averages them, and strips to `model_dir`.
+
+    The tags are those of the original challenge as they stand in its event files: accuracy_adv, accuracy_nat, xent_adv.
+
+    Args:
+      model_dir: folder of the event files.
+      start_step: the step at which training starts.
+      every: steps between scalars.
+      images_every: steps between strips.
+      images, labels: the few examples of the strip, [B, H, W, C] and [B].
+    """
+
+    def __init__(self, model_dir, *, start_step: int, every: int, images_every: int, images, labels):
+        super().__init__()
+        self._folder = str(pathlib.Path(model_dir))
+        self._step, self._every, self._images_every = start_step, every, images_every
+        self._images, self._labels = tf.constant(images), tf.constant(labels)
+        self._writer = None
+
+    def on_train_begin(self, logs=None):
+        """Opens the event file."""
+        self._writer = tf.summary.create_file_writer(self._folder)
+        self._perturb = tf.function(self.model.perturb)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Writes what is due at this step."""
+        self._step += 1
+        with self._writer.as_default(step=self._step):
+            if self._step % self._every == 0:
+                tf.summary.scalar("accuracy_adv", logs["adversarial_accuracy"])
+                tf.summary.scalar("xent_adv", logs["xent"])
+                if "natural_accuracy" in logs:
+                    tf.summary.scalar("accuracy_nat", logs["natural_accuracy"])
+                tf.summary.scalar("learning_rate", float(self.model.optimizer.learning_rate))
+            attack = self.model.attack
+            if attack and self._step % self._images_every == 0:
+                # Outside of a strategy's step: one device makes the picture.
+                x_adv = self._perturb(self._images, self._labels)
+                picture = strip(self._images.numpy(), x_adv.numpy(), attack.threat.epsilon)
+                tf.summary.image("natural_adversarial_difference", picture[np.newaxis])
+
+    def on_train_end(self, logs=None):
+        """Closes the event file."""
+        self._writer.close()
