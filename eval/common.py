@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from tfrobust import checkpoints, datasets, evaluation, loading, suites
+from tfrobust import checkpoints, datasets, evaluation, export, loading, suites
 from tfrobust.threat_models import ThreatModel
 
 # The errors that speak to the user; any other is a defect of ours and keeps its traceback.
@@ -23,6 +23,7 @@ USER_ERRORS = (
     checkpoints.CheckpointError,
     datasets.DatasetOrderError,
     datasets.DatasetUnavailableError,
+    export.ExportError,
     evaluation.InvalidAdversarialExampleError,
     loading.ModelLoadError,
 )
@@ -87,29 +88,30 @@ EVAL_BATCH_SIZE = flags.DEFINE_integer(
 
 
 def run(main) -> None:
-    """`app.run` for a binary: its flags, then errors as one line and exit code 1; 130 after Ctrl-C, 143 on SIGTERM."""
+    """`app.run` for a binary: parses its flags, then `guarded`."""
+    app.run(lambda argv: guarded(main, argv))
 
-    def guarded(argv):
-        if len(argv) > 1:
-            raise app.UsageError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
-        signal.signal(signal.SIGTERM, _raise_system_exit)
-        if flags.FLAGS["verbosity"].using_default_value:
-            # TensorFlow and Keras tell of every file that they write.
-            logging.set_verbosity(logging.WARNING)
-            tf.get_logger().setLevel("WARNING")
-        try:
-            main()
-        except KeyboardInterrupt:
-            print("\ninterrupted", file=sys.stderr)
-            sys.exit(130)
-        except USER_ERRORS as error:
-            if logging.get_verbosity() >= logging.DEBUG:
-                traceback.print_exc()
-            message = " ".join(str(error).split())
-            print(f"error: {message}", file=sys.stderr)
-            sys.exit(1)
 
-    app.run(guarded)
+def guarded(main, argv) -> None:
+    """Calls `main()`; errors that speak to the user become one line and exit code 1, Ctrl-C 130 and SIGTERM 143."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
+    signal.signal(signal.SIGTERM, _raise_system_exit)
+    if not flags.FLAGS["verbosity"].present:
+        # TensorFlow and Keras tell of every file that they write.
+        logging.set_verbosity(logging.WARNING)
+        tf.get_logger().setLevel("WARNING")
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except USER_ERRORS as error:
+        if logging.get_verbosity() >= logging.DEBUG:
+            traceback.print_exc()
+        message = " ".join(str(error).split())
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(1)
 
 
 def threat_model() -> ThreatModel:

@@ -11,9 +11,7 @@ from absl import flags
 from eval import common
 from tfrobust import loading
 
-MODEL = flags.DEFINE_string(
-    "model", None, "A .keras file, a SavedModel folder or a --model_dir of training.", required=True
-)
+MODEL = flags.DEFINE_string("model", None, "A .keras file, a SavedModel folder or a --model_dir of training.")
 OUTPUT = flags.DEFINE_string("output", None, "Write the report to this JSON file.")
 SAVE_ADVERSARIAL = flags.DEFINE_string(
     "save_adversarial",
@@ -41,4 +39,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    flags.mark_flag_as_required("model")
     common.run(main)

@@ -92,7 +92,10 @@ class TrainingCheckpoints:
 
 def save_architecture(model_dir, classifier: keras.Model) -> None:
     """Writes the classifier's layers to `model_dir`, so that its checkpoints can be opened by `load_classifier`."""
-    (pathlib.Path(model_dir) / ARCHITECTURE).write_text(classifier.to_json(indent=1), encoding="utf-8")
+    target = pathlib.Path(model_dir) / ARCHITECTURE
+    temporary = target.with_suffix(".tmp")
+    temporary.write_text(classifier.to_json(indent=1), encoding="utf-8")
+    temporary.replace(target)
 
 
 def load_classifier(model_dir, prefix: str | None = None) -> keras.Model:
@@ -100,13 +103,16 @@ def load_classifier(model_dir, prefix: str | None = None) -> keras.Model:
 
     Raises:
       FileNotFoundError: if `model_dir` holds no checkpoint or no architecture.
-      CheckpointError: if the checkpoint cannot be read.
+      CheckpointError: if the checkpoint or the architecture cannot be read.
     """
     prefix = prefix or tf.train.latest_checkpoint(str(model_dir))
     architecture = pathlib.Path(model_dir) / ARCHITECTURE
     if prefix is None or not architecture.is_file():
         raise FileNotFoundError(f"{model_dir} holds no training checkpoint with its {ARCHITECTURE}")
-    classifier = keras.models.model_from_json(architecture.read_text(encoding="utf-8"))
+    try:
+        classifier = keras.models.model_from_json(architecture.read_text(encoding="utf-8"))
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{architecture} describes no Keras model ({_reason(error)})", prefix) from error
     _read(_checkpoint(classifier), prefix, lambda status: status.assert_existing_objects_matched().expect_partial())
     if any(name.startswith("averages/") for name, _ in tf.train.list_variables(prefix)):
         checkpoint = tf.train.Checkpoint(averages=[variable.value for variable in classifier.trainable_variables])
@@ -128,7 +134,8 @@ def _checkpoint(classifier, optimizer=None):
 def _read(checkpoint, prefix, check):
     try:
         check(checkpoint.restore(prefix))
-    except (tf.errors.OpError, ValueError, AssertionError, OSError) as error:
+    # TensorFlow reports damage in many ways, an IndexError for a file cut short among them.
+    except (tf.errors.OpError, ValueError, AssertionError, LookupError, RuntimeError, OSError) as error:
         previous = _previous(prefix)
         offer = f"; the one before it is {previous}" if previous else ""
         raise CheckpointError(

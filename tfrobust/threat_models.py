@@ -60,7 +60,7 @@ class ThreatModel:
         if self.norm == "linf" and self.epsilon > self.bounds[1] - self.bounds[0]:
             raise ValueError(
                 f"epsilon must be at most {self.bounds[1] - self.bounds[0]:g} for pixels in {list(self.bounds)}, "
-                f"got {self.epsilon!r} (for n/255 write n/255)"
+                f"got {self.epsilon!r}; {self.epsilon:g} grey levels of 255 are {self.epsilon:g}/255"
             )
 
     def scaled(self, factor) -> "ThreatModel":

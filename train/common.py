@@ -11,10 +11,11 @@ from absl import flags, logging
 from eval import common
 from tfrobust import losses
 from tfrobust.attacks import PGD
+from tfrobust.models import mnist
 from tfrobust.schedules import WarmupLinearDecay
 from tfrobust.trainers import AdversarialTrainer
 
-MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where everything is written and resumed from.", required=True)
+MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where everything is written and resumed from.")
 MAX_STEPS = flags.DEFINE_integer("max_num_training_steps", 100_000, "Updates of the weights.", lower_bound=1)
 OUTPUT_STEPS = flags.DEFINE_integer(
     "num_output_steps", 100, "Steps from one line of progress to the next.", lower_bound=1
@@ -46,8 +47,8 @@ HELD_OUT = flags.DEFINE_integer("held_out", 0, "Leave out the first so many trai
 INITIALIZER = flags.DEFINE_enum(
     "initializer",
     "challenge",
-    ["challenge", "he_normal"],
-    "Of the weights: the original's, or scaled to each layer's size.",
+    mnist.INITIALIZERS,
+    "Where the weights start, see tfrobust/models/mnist.py; challenge is the original's.",
 )
 OPTIMIZER = flags.DEFINE_enum(
     "optimizer", "adam", ["adam", "momentum"], "momentum is gradient descent with momentum 0.9."

@@ -31,4 +31,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    flags.mark_flag_as_required("model_dir")
     eval_common.run(main)

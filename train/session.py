@@ -139,7 +139,12 @@ def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_s
     ]
     attack = describe(trainer.attack) if trainer.attack else "natural images"
     size, precision = common.BATCH_SIZE.value, trainer.twin.precision
-    print(f"training {model_dir}: {total - start_step} steps of {size} in {precision} against {attack}", flush=True)
+    replicas = trainer.distribute_strategy.num_replicas_in_sync
+    devices = f" on {replicas} replicas" if replicas > 1 else ""
+    print(
+        f"training {model_dir}: {total - start_step} steps of {size}{devices} in {precision} against {attack}",
+        flush=True,
+    )
     try:
         trainer.fit(batches, callbacks=callbacks, verbose=0, shuffle=False)
     finally:

@@ -1,0 +1,67 @@
+"""The fast input gradient is that of the convolution, whatever the padding and the sizes."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tfrobust.fast_convolution import FastInputGradientConv2D, convolution_input_gradient
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("kernel_size", [(1, 1), (2, 2), (3, 3), (4, 5), (5, 5), (7, 3)])
+@pytest.mark.parametrize(("height", "width", "channels"), [(8, 8, 1), (7, 9, 3), (13, 10, 2)])
+def test_input_gradient_is_the_transposed_convolution(padding, kernel_size, height, width, channels):
+    # Whole numbers: every order of summation gives the same float32.
+    rng = np.random.default_rng(0)
+    kernel = tf.constant(rng.integers(-8, 9, (*kernel_size, channels, 6)).astype(np.float32))
+    x = tf.zeros([2, height, width, channels])
+    upstream = tf.nn.conv2d(x, kernel, 1, padding.upper())
+    upstream = tf.constant(rng.integers(-8, 9, upstream.shape).astype(np.float32))
+    expected = tf.nn.conv2d_transpose(upstream, kernel, x.shape, 1, padding.upper())
+    actual = convolution_input_gradient(upstream, kernel, padding)
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_input_gradient_of_an_image_smaller_than_the_kernel():
+    kernel = tf.reshape(tf.range(25.0), [5, 5, 1, 1])
+    upstream = tf.constant([[1.0, -2.0], [3.0, 5.0]], shape=[1, 2, 2, 1])
+    expected = tf.nn.conv2d_transpose(upstream, kernel, [1, 2, 2, 1], 1, "SAME")
+    np.testing.assert_array_equal(convolution_input_gradient(upstream, kernel, "same"), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "fits"),
+    [({}, True), ({"strides": 2}, False), ({"dilation_rate": 2}, False), ({"groups": 2, "filters": 4}, False)],
+)
+def test_which_layers_the_fast_gradient_fits(options, fits):
+    layer = layers.Conv2D(**{"filters": 4, "kernel_size": 3, **options})
+    layer.build((None, 8, 8, 2))
+    assert FastInputGradientConv2D.fits(layer) == fits
+
+
+def test_which_layers_need_no_fast_gradient():
+    many_channels, subclass = layers.Conv2D(4, 3), FastInputGradientConv2D(4, 3)
+    many_channels.build((None, 8, 8, 5)), subclass.build((None, 8, 8, 1))
+    assert not FastInputGradientConv2D.fits(many_channels)
+    assert not FastInputGradientConv2D.fits(subclass)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_layer_is_the_convolution_with_its_gradients(padding):
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.integers(-3, 4, (2, 9, 7, 3)).astype(np.float32))
+    layer, fast = (
+        kind(5, (4, 3), padding=padding, activation="relu") for kind in (layers.Conv2D, FastInputGradientConv2D)
+    )
+    weights = [rng.integers(-3, 4, shape).astype(np.float32) for shape in ((4, 3, 3, 5), (5,))]
+    results = []
+    for convolution in (layer, fast):
+        convolution.build(x.shape)
+        convolution.set_weights(weights)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = convolution(x)
+        results.append([y, *tape.gradient(y, [x, *convolution.trainable_variables])])
+    for expected, actual in zip(*results, strict=True):
+        np.testing.assert_array_equal(actual, expected)

@@ -1,0 +1,97 @@
+"""Losses against numbers and gradients worked out by hand."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrobust import losses
+
+LOGITS = tf.constant([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1000.0, 0.0, -1000.0]])
+Y = tf.constant([0, 2, 1, 1])
+
+
+def gradient(loss, logits, y):
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = loss(logits, y)
+    return tape.gradient(value, logits).numpy()
+
+
+def test_cross_entropy():
+    # log(e + e^2 + e^3) = 3.40760596..., log 3, and a loss too large for exp.
+    np.testing.assert_allclose(losses.cross_entropy(LOGITS, Y), [2.4076059, 0.4076060, 1.0986123, 1000.0], rtol=1e-6)
+    # softmax(1, 2, 3) less the label.
+    np.testing.assert_allclose(
+        gradient(losses.cross_entropy, LOGITS, Y)[0], [0.09003057 - 1, 0.24472847, 0.66524096], rtol=1e-5
+    )
+
+
+def test_margin():
+    np.testing.assert_allclose(losses.margin(LOGITS, Y), [2.0, -1.0, 0.0, 1000.0])
+    np.testing.assert_array_equal(gradient(losses.margin, LOGITS, Y)[:2], [[-1, 0, 1], [0, 1, -1]])
+
+
+def test_margin_of_ties():
+    logits = tf.constant([[2.0, 2.0, 1.0], [2.0, 3.0, 3.0], [5.0, 5.0, 5.0]])
+    np.testing.assert_array_equal(losses.margin(logits, tf.constant([0, 0, 2])), [0.0, 1.0, 0.0])
+
+
+def test_margin_with_negative_logits_only():
+    # A mask of zeros would make the other classes' maximum 0.
+    np.testing.assert_array_equal(losses.margin(tf.constant([[-7.0, -9.0, -8.0]]), tf.constant([0])), [-1.0])
+
+
+def test_margin_is_positive_exactly_where_the_class_is_wrong():
+    logits = np.random.default_rng(0).normal(size=(500, 10)).astype(np.float32)
+    y = np.random.default_rng(1).integers(0, 10, 500)
+    np.testing.assert_array_equal(losses.margin(logits, y) > 0, logits.argmax(axis=1) != y)
+
+
+def challenge_cw(logits, y, kappa):
+    """The MNIST challenge's "cw" loss of a batch in float64; its kappa is 50."""
+    is_label = np.eye(logits.shape[1])[y]
+    label_logit = (is_label * logits).sum(axis=1)
+    other_logit = ((1 - is_label) * logits - 1e4 * is_label).max(axis=1)
+    return -np.maximum(label_logit - other_logit + kappa, 0)
+
+
+@pytest.mark.parametrize("kappa", [0, 1.5, 50])
+def test_cw_margin_is_the_challenges(kappa):
+    logits = 20 * np.random.default_rng(0).normal(size=(300, 10))
+    y = np.random.default_rng(1).integers(0, 10, 300)
+    expected = challenge_cw(logits, y, kappa)
+    assert 20 < np.sum(expected == 0) < 280 or kappa == 50
+    actual = losses.CWMargin(kappa)(tf.constant(logits, tf.float32), tf.constant(y))
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def test_cw_margin_has_no_gradient_once_the_wrong_class_leads_by_kappa():
+    logits = tf.constant([[0.0, 49.0, 0.0], [0.0, 51.0, 0.0], [3.0, 1.0, 2.0]])
+    y = tf.constant([0, 0, 0])
+    np.testing.assert_array_equal(losses.CWMargin(50)(logits, y), [-1.0, 0.0, -51.0])
+    np.testing.assert_array_equal(gradient(losses.CWMargin(50), logits, y), [[-1, 1, 0], [0, 0, 0], [-1, 0, 1]])
+    np.testing.assert_array_equal(losses.CWMargin()(logits, y), [0.0, 0.0, -1.0])
+    np.testing.assert_array_equal(gradient(losses.CWMargin(), logits, y), [[0, 0, 0], [0, 0, 0], [-1, 0, 1]])
+
+
+@pytest.mark.parametrize("kappa", [-1, float("nan")])
+def test_kappa_must_not_be_negative(kappa):
+    with pytest.raises(ValueError, match=f"kappa must be 0 or more, got {kappa}"):
+        losses.CWMargin(kappa)
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.margin, losses.CWMargin(50)])
+def test_targeted_is_the_negative(loss):
+    targeted = losses.Targeted(loss)
+    np.testing.assert_array_equal(targeted(LOGITS, Y), -loss(LOGITS, Y))
+    np.testing.assert_array_equal(gradient(targeted, LOGITS, Y), -gradient(loss, LOGITS, Y))
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.margin, losses.CWMargin(), losses.Targeted()])
+@pytest.mark.parametrize("label_dtype", [tf.int32, tf.int64])
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16, tf.float32, tf.float64])
+def test_losses_are_float32_numbers_of_each_example(loss, label_dtype, dtype):
+    value = loss(tf.cast(LOGITS, dtype), tf.cast(Y, label_dtype))
+    assert value.dtype == tf.float32 and value.shape == (4,)
+    for i in range(4):
+        np.testing.assert_array_equal(loss(LOGITS[i : i + 1], Y[i : i + 1])[0], value[i])

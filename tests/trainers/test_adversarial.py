@@ -1,0 +1,235 @@
+"""Adversarial training: the update of the adversarial batch, Keras's own loop, one device or two."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tfrobust import datasets
+from tfrobust.attacks import PGD, fgsm
+from tfrobust.threat_models import ThreatModel
+from tfrobust.trainers import AdversarialTrainer
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PGD_3 = PGD(ThreatModel("linf", 0.1), steps=3, step_size=0.05)
+X = np.random.default_rng(0).uniform(size=(12, 6, 6, 1)).astype(np.float32)
+Y = np.random.default_rng(1).integers(0, 3, 12)
+
+
+def classifier(*extra, **options):
+    keras.utils.set_random_seed(1)
+    conv = layers.Conv2D(4, 3, activation="relu", **options)
+    return keras.Sequential([keras.Input((6, 6, 1)), conv, *extra, layers.Flatten(), layers.Dense(3)])
+
+
+def compiled(model, learning_rate=0.1, **options):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(learning_rate), loss, **options)
+    return model
+
+
+def trainer_of(model, attack=PGD_3, *, learning_rate=0.1, metrics=(), **options):
+    options = {"seed": 0, "precision": "float32", "natural_accuracy_every": 0, **options}
+    return compiled(AdversarialTrainer(model, attack, **options), learning_rate, metrics=list(metrics))
+
+
+def fit(model, x=X, y=Y, **options):
+    return model.fit(x, y, **{"batch_size": len(x), "shuffle": False, "verbose": 0, **options}).history
+
+
+def assert_same_weights(a, b, tolerance=1e-6):
+    for left, right in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, atol=tolerance)
+
+
+# One update.
+
+
+def hand_made_update(model, x, y, learning_rate=0.1, weights=1.0):
+    with tf.GradientTape() as tape:
+        loss = keras.losses.sparse_categorical_crossentropy(y, model(x, training=True), from_logits=True)
+        loss = tf.reduce_mean(loss * weights)
+    for variable, gradient in zip(
+        model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True
+    ):
+        variable.assign_sub(learning_rate * gradient)
+    return float(loss)
+
+
+@pytest.mark.parametrize("weights", [None, np.arange(12, dtype=np.float32)])
+def test_a_step_is_the_update_of_the_adversarial_batch(weights):
+    model, expected, natural = (classifier(layers.BatchNormalization()) for _ in range(3))
+    trainer = trainer_of(model, metrics=["accuracy"])
+    x_adv = trainer.perturb(tf.constant(X), tf.constant(Y)).numpy()
+    assert np.all(np.max(np.abs(x_adv - X), axis=(1, 2, 3)) > 0.05)
+    accuracy = np.mean(np.argmax(expected(x_adv, training=True), axis=1) == Y)
+    expected.set_weights(model.get_weights())
+    history = fit(trainer, sample_weight=weights)
+    loss = hand_made_update(expected, x_adv, Y, weights=1.0 if weights is None else weights)
+    assert_same_weights(model, expected)  # the moving statistics among them
+    assert history["accuracy"][0] == pytest.approx(accuracy)
+    assert history["loss"][0] == pytest.approx(loss, rel=1e-5)
+    hand_made_update(natural, X, Y)
+    assert np.max(np.abs(natural.get_weights()[0] - model.get_weights()[0])) > 1e-4
+
+
+def test_without_an_attack_it_is_natural_training():
+    model, expected = (classifier(layers.BatchNormalization()) for _ in range(2))
+    history = fit(trainer_of(model, attack=None), batch_size=4, epochs=2)
+    assert history["loss"] == pytest.approx(fit(compiled(expected), batch_size=4, epochs=2)["loss"], rel=1e-5)
+    assert_same_weights(model, expected)
+
+
+@pytest.mark.parametrize("regularizer", ["kernel_regularizer", "activity_regularizer"])
+def test_regularisation_of_the_classifier_is_in_the_loss(regularizer):
+    model, expected = (classifier(**{regularizer: keras.regularizers.L2(0.1)}) for _ in range(2))
+    loss = fit(trainer_of(model, attack=None))["loss"]
+    assert loss == pytest.approx(fit(compiled(expected))["loss"], rel=1e-5)
+    assert_same_weights(model, expected)
+
+
+def test_validation_and_prediction_are_the_classifiers():
+    model = classifier(layers.BatchNormalization())
+    trainer = trainer_of(model, learning_rate=0.0, metrics=["accuracy"])
+    history = fit(trainer, validation_data=(X, Y))
+    np.testing.assert_allclose(trainer.predict(X, verbose=0), model(X, training=False), atol=1e-6)
+    assert history["val_accuracy"][0] == pytest.approx(np.mean(np.argmax(model(X), axis=1) == Y))
+
+
+# Noise and schedule.
+
+
+def test_noise_depends_on_seed_and_step_alone():
+    def perturb(seed, step):
+        trainer = trainer_of(classifier(), PGD(ThreatModel("linf", 0.1), 1, 0.0), seed=seed)
+        trainer.optimizer.iterations.assign(step)
+        return trainer.perturb(tf.constant(X), tf.constant(Y)).numpy()
+
+    first = perturb(seed=0, step=3)
+    np.testing.assert_array_equal(perturb(seed=0, step=3), first)
+    for seed, step in ((0, 4), (1, 3), (3, 0)):
+        assert np.mean(perturb(seed, step) == first) < 0.2
+
+
+def test_epsilon_warmup():
+    # One step of length epsilon from x itself moves the pixels by epsilon, and all of X's are 0.1 inside of bounds.
+    attack = fgsm(ThreatModel("linf", 0.08))
+    trainer = trainer_of(classifier(), attack, epsilon_warmup_steps=4)
+    distances = []
+    for step in range(6):
+        trainer.optimizer.iterations.assign(step)
+        delta = trainer.perturb(tf.constant(0.1 + 0.8 * X), tf.constant(Y)) - (0.1 + 0.8 * X)
+        distances.append(np.max(np.abs(delta)))
+    np.testing.assert_allclose(distances, [0.02, 0.04, 0.06, 0.08, 0.08, 0.08], atol=1e-6)
+
+
+def test_training_is_decided_by_the_seed():
+    models = [classifier() for _ in range(3)]
+    for model, seed in zip(models, (7, 7, 8), strict=True):
+        fit(trainer_of(model, seed=seed), batch_size=4, epochs=2)
+    assert_same_weights(models[0], models[1], tolerance=0)
+    assert np.max(np.abs(models[0].get_weights()[0] - models[2].get_weights()[0])) > 1e-5
+
+
+# Metrics.
+
+
+def test_natural_accuracy_of_every_so_many_batches():
+    # A learning rate of 0 keeps the classifier; batches of 4 are right, wrong, right by construction.
+    model = classifier()
+    right = np.argmax(model(X), axis=1)
+    y = np.concatenate([right[:4], (right[4:8] + 1) % 3, right[8:]])
+    options = {"learning_rate": 0.0}
+    for every, expected in ((1, 2 / 3), (2, 1.0)):
+        history = fit(trainer_of(model, natural_accuracy_every=every, **options), y=y, batch_size=4)
+        assert history["natural_accuracy"] == pytest.approx([expected])
+    assert "natural_accuracy" not in fit(trainer_of(model, natural_accuracy_every=0, **options), y=y)
+
+
+def test_natural_accuracy_is_never_reported_where_it_was_not_measured():
+    # The classifier is right everywhere. Epochs have 3 steps, so that the third and the fourth measure nothing.
+    model = classifier()
+    y = np.argmax(model(X), axis=1)
+    trainer = trainer_of(model, learning_rate=0.0, natural_accuracy_every=5)
+    history = fit(trainer, y=y, batch_size=4, epochs=4, validation_data=(X, y))
+    reported = [value for name, values in history.items() if "natural_accuracy" in name for value in values]
+    assert 1.0 in reported and all(value == 1.0 or np.isnan(value) for value in reported), history
+
+
+@pytest.mark.parametrize("argument", ["epsilon_warmup_steps", "natural_accuracy_every"])
+def test_errors_name_argument_expectation_and_value(argument):
+    with pytest.raises(ValueError, match=f"{argument} must be 0 or more, got -1"):
+        AdversarialTrainer(classifier(), PGD_3, seed=0, **{argument: -1})
+
+
+# Two devices.
+
+TWO_DEVICES = """
+    import json, sys
+    import numpy as np, tensorflow as tf
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+    from keras import layers
+    from tests.trainers.test_adversarial import PGD, ThreatModel, classifier, fit, trainer_of
+
+    def trained(strategy, *extra, **options):
+        attack = PGD(ThreatModel("linf", 0.1), steps=2, step_size=0.05, **options)
+        with strategy.scope():
+            trainer = trainer_of(classifier(*extra), attack, natural_accuracy_every=1, metrics=["accuracy"])
+        history = fit(trainer, batch_size=4, epochs=2)
+        return [w.tolist() for w in trainer.classifier.get_weights()], history
+
+    one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    before = [w.tolist() for w in classifier().get_weights()]
+    result = {"before": before, "replicas": two.num_replicas_in_sync}
+    result["one"], result["one_history"] = trained(one, random_start=False)
+    result["two"], result["two_history"] = trained(two, random_start=False)
+    with two.scope():
+        extra = layers.BatchNormalization()
+    result["batch_norm"], _ = trained(two, extra, random_start=True)
+    json.dump(result, sys.stdout)
+"""
+
+
+def test_two_devices_train_as_one():
+    command = [sys.executable, "-c", textwrap.dedent(TWO_DEVICES)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout[done.stdout.index("{") :])
+    assert result["replicas"] == 2
+    for one, two, before in zip(result["one"], result["two"], result["before"], strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-5)
+        assert np.max(np.abs(np.subtract(one, before))) > 1e-3
+    assert result["one_history"].keys() == result["two_history"].keys()
+    for name, values in result["one_history"].items():
+        np.testing.assert_allclose(result["two_history"][name], values, atol=1e-5, err_msg=name)
+    # With random starts and batch normalisation: it trains, and its moving statistics leave their initial 0 and 1.
+    _, _, _, shift, mean, variance, *_ = result["batch_norm"]
+    assert np.max(np.abs(shift)) > 1e-3 and np.max(mean) > 1e-3
+    assert np.all(np.abs(np.subtract(variance, 1)) > 1e-3) and np.all(np.isfinite(variance))
+
+
+# A dataset.
+
+
+def test_digits():
+    train = datasets.load("digits", "train")
+    keras.utils.set_random_seed(1)
+    stack = [layers.Conv2D(8, 5, strides=2, activation="relu"), layers.Flatten(), layers.Dense(10)]
+    model = keras.Sequential([keras.Input((28, 28, 1)), *stack])
+    trainer = trainer_of(model, learning_rate=0.2, precision="auto", epsilon_warmup_steps=5)
+    loss = []
+    for start_step in range(0, 100, 25):
+        batches = datasets.training_batches(
+            train.images, train.labels, batch_size=64, seed=0, start_step=start_step, num_steps=25
+        )
+        loss += trainer.fit(batches, shuffle=False, verbose=0).history["loss"]
+    assert np.all(np.diff(loss) < 0) and loss[-1] < 0.6 * loss[0], loss
