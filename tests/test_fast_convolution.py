@@ -1,5 +1,6 @@
 """The fast input gradient is that of the convolution, whatever the padding and the sizes."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -31,20 +32,25 @@ def test_input_gradient_of_an_image_smaller_than_the_kernel():
 
 
 @pytest.mark.parametrize(
-    ("options", "fits"),
-    [({}, True), ({"strides": 2}, False), ({"dilation_rate": 2}, False), ({"groups": 2, "filters": 4}, False)],
+    ("options", "input_shape", "fits"),
+    [
+        ({}, (8, 8, 2), True),
+        ({"strides": 2}, (8, 8, 2), False),
+        ({"dilation_rate": 2}, (8, 8, 2), False),
+        ({"groups": 2}, (8, 8, 2), False),
+        ({}, (8, 8, 5), False),
+    ],
 )
-def test_which_layers_the_fast_gradient_fits(options, fits):
-    layer = layers.Conv2D(**{"filters": 4, "kernel_size": 3, **options})
-    layer.build((None, 8, 8, 2))
+def test_which_layers_the_fast_gradient_fits(options, input_shape, fits):
+    layer = layers.Conv2D(4, 3, **options)
+    layer(keras.Input(input_shape))
     assert FastInputGradientConv2D.fits(layer) == fits
 
 
-def test_which_layers_need_no_fast_gradient():
-    many_channels, subclass = layers.Conv2D(4, 3), FastInputGradientConv2D(4, 3)
-    many_channels.build((None, 8, 8, 5)), subclass.build((None, 8, 8, 1))
-    assert not FastInputGradientConv2D.fits(many_channels)
-    assert not FastInputGradientConv2D.fits(subclass)
+def test_it_replaces_no_subclass():
+    layer = FastInputGradientConv2D(4, 3)
+    layer(keras.Input((8, 8, 1)))
+    assert not FastInputGradientConv2D.fits(layer)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
@@ -65,3 +71,13 @@ def test_layer_is_the_convolution_with_its_gradients(padding):
         results.append([y, *tape.gradient(y, [x, *convolution.trainable_variables])])
     for expected, actual in zip(*results, strict=True):
         np.testing.assert_array_equal(actual, expected)
+
+
+def test_result_in_bfloat16_is_rounded_once():
+    # 256.5 + 1 = 257.5, whose nearest bfloat16 is 258. Rounded before the bias, 256 + 1 = 257 would become 256.
+    layer = FastInputGradientConv2D(1, 1, output_dtype="bfloat16")
+    layer.build((1, 1, 1, 1))
+    layer.set_weights([np.full([1, 1, 1, 1], 256.5), np.full([1], 1.0)])
+    y = layer(tf.ones([1, 1, 1, 1]))
+    assert y.dtype == tf.bfloat16
+    np.testing.assert_array_equal(tf.cast(y, tf.float32), [[[[258.0]]]])

@@ -1,5 +1,8 @@
 """The attack twin is the classifier's function: exactly in float32, and where promised in bfloat16."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -32,6 +35,13 @@ def residual():
     shared = layers.Conv2D(4, 3, padding="same", activation="tanh")
     branches = [shared(stem), shared(shared(stem)), layers.Conv2D(4, 1)(stem), stem]
     return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(layers.Add()(branches))))
+
+
+def shared_first_convolution():
+    keras.utils.set_random_seed(3)
+    inputs, conv = keras.Input((8, 8, 3)), layers.Conv2D(4, 3)
+    x = layers.Concatenate()([conv(inputs), conv(layers.Rescaling(-1.0, offset=1.0)(inputs))])
+    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
 
 
 def residual_by_operators():
@@ -99,6 +109,7 @@ MODELS = {
     "dense": (lambda: sequential((4, 4, 1), layers.Flatten(), layers.Dense(8), layers.Dense(3)), (4, 4, 1)),
     "batch normalisation": (batch_norm, (9, 7, 3)),
     "shared layers and branches": (residual, (8, 8, 3)),
+    "shared first convolution": (shared_first_convolution, (8, 8, 3)),
     "operators": (residual_by_operators, (8, 8, 3)),
     "nested": (nested, (8, 8, 3)),
     "partly frozen": (partly_frozen, (9, 7, 3)),
@@ -182,6 +193,19 @@ def test_layers_may_be_frozen_after_the_twin_was_made():
     twin = AttackTwin(model, "float32")
     model.layers[0].trainable = False
     np.testing.assert_allclose(twin.logits_fn()(x), model(x), rtol=1e-5)
+
+
+def test_twins_leave_nothing_behind(tmp_path):
+    model, x = residual(), images((8, 8, 3))
+    expected, kernels = model(x), []
+    for _ in range(3):
+        twin = AttackTwin(model, "bfloat16")
+        kernels += [weakref.ref(v) for v in twin._clone.variables if all(v is not w for w in model.variables)]
+        del twin
+    gc.collect()
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(x), expected)
+    assert kernels and all(kernel() is None for kernel in kernels)
 
 
 # bfloat16 has 8 significant bits: 1.001 rounds to 1, and 257 to 256.

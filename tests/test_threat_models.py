@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfrobust import seeds
-from tfrobust.threat_models import DISTANCE_TOLERANCE, ThreatModel
+from tfrobust.threat_models import ThreatModel
 
 NORMS = ("linf", "l2")
 
@@ -21,7 +21,7 @@ def row(*values):
 
 def assert_valid(threat, x_adv, x):
     assert x_adv.shape == x.shape and x_adv.dtype == x.dtype
-    assert np.all(threat.distance(x_adv, x) <= threat.epsilon + DISTANCE_TOLERANCE)
+    assert np.all(threat.distance(x_adv, x) <= threat.epsilon + threat.tolerance)
     assert threat.bounds[0] <= np.min(x_adv) and np.max(x_adv) <= threat.bounds[1]
 
 

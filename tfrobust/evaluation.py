@@ -18,7 +18,7 @@ import tensorflow as tf
 from tfrobust import losses, seeds
 from tfrobust.attacks.base import Attack, LogitsFn, describe
 from tfrobust.precision import AttackTwin, Precision
-from tfrobust.threat_models import DISTANCE_TOLERANCE, ThreatModel
+from tfrobust.threat_models import ThreatModel
 
 
 class InvalidAdversarialExampleError(RuntimeError):
@@ -71,8 +71,8 @@ class Report:
         """Everything but the arrays, as plain dicts, lists and numbers."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del fields["x_adv"], fields["predictions"]
-        threat_model, attacks = dataclasses.asdict(self.threat_model), [dataclasses.asdict(a) for a in self.attacks]
-        return {**fields, "threat_model": threat_model, "attacks": attacks}
+        threat_model = {**dataclasses.asdict(self.threat_model), "bounds": list(self.threat_model.bounds)}
+        return {**fields, "threat_model": threat_model, "attacks": [dataclasses.asdict(a) for a in self.attacks]}
 
 
 def evaluate(
@@ -138,7 +138,9 @@ def evaluate(
         def perturb(x, y, index, attack=attack):
             return attack(gradient_fn(), x, y, seed=seeds.per_example(seed, index), judge_fn=judge_fn)
 
-        x_adv = batches.perturb(perturb, lambda done, name=name: on_progress and on_progress(name, done, len(images)))
+        x_adv = batches.perturb(
+            name, perturb, lambda done, name=name: on_progress and on_progress(name, done, len(images))
+        )
         predictions, loss, distance = batches.run(judge, x_adv)
         _verify(name, x_adv, distance, threat)
         accuracy, worst_case_accuracy = worst.update(x_adv, predictions, loss, distance)
@@ -166,9 +168,12 @@ def check_examples(images, labels, bounds) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       ValueError: if there are none, if their numbers differ, or for pixels that are not finite or out of bounds.
     """
-    images, labels = np.asarray(images, np.float32), np.asarray(labels, np.int64)
-    if len(images) == 0 or labels.shape != images.shape[:1]:
+    images, labels = np.asarray(images, np.float32), np.asarray(labels)
+    if images.ndim == 0 or len(images) == 0 or labels.shape != images.shape[:1]:
         raise ValueError(f"labels must be one for each image, at least one, got {labels.shape} for {images.shape}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be integers, got {labels.dtype}")
+    labels = labels.astype(np.int64)
     if not np.isfinite(images).all():
         raise ValueError(f"images must be finite, got NaN or infinity in {_count_bad(~np.isfinite(images))}")
     outside = (images < bounds[0]) | (images > bounds[1])
@@ -222,11 +227,16 @@ class _Batches:
         parts = [[part.numpy() for part in fn(x[i], self.labels[i], self.images[i])] for i in self._indices()]
         return [np.concatenate(part)[: len(x)] for part in zip(*parts, strict=True)]
 
-    def perturb(self, fn, on_batch):
+    def perturb(self, name, fn, on_batch):
         """`fn(images, labels, index)` of all examples: an array [N, H, W, C]."""
         parts = []
         for i in self._indices():
-            parts.append(fn(self.images[i], self.labels[i], i).numpy())
+            x_adv = np.asarray(fn(self.images[i], self.labels[i], i))
+            if x_adv.shape != self.images[i].shape:
+                raise InvalidAdversarialExampleError(
+                    f"{name} returned images of shape {x_adv.shape}, expected {self.images[i].shape}"
+                )
+            parts.append(x_adv)
             on_batch(min(len(parts) * self.size, len(self.images)))
         return np.concatenate(parts)[: len(self.images)]
 
@@ -272,7 +282,7 @@ def _verify(name, x_adv, distance, threat):
         raise InvalidAdversarialExampleError(
             f"{name} returned pixels in [{x_adv.min():g}, {x_adv.max():g}], allowed are {list(threat.bounds)}"
         )
-    if distance.max() > threat.epsilon + DISTANCE_TOLERANCE:
+    if distance.max() > threat.epsilon + threat.tolerance:
         raise InvalidAdversarialExampleError(
             f"{name} moved an image by {distance.max():.8g} in {threat.norm}, allowed is {threat.epsilon:g}"
         )
@@ -286,4 +296,7 @@ def _count_bad(mask):
 
 
 def _first_line(error):
-    return str(error).strip().splitlines()[0]
+    """What an error says first, less the line in which Keras names the call."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return lines[0] if lines else type(error).__name__

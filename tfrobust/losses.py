@@ -14,7 +14,9 @@ LossFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 def cross_entropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """-log softmax(logits)[y], [B, K] and [B] -> [B]."""
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=tf.cast(logits, tf.float32))
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.cast(y, tf.int64), logits=tf.cast(logits, tf.float32)
+    )
 
 
 def margin(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -23,7 +25,7 @@ def margin(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     Computed on values, so that a tie between y and another class is 0.
     """
     logits = tf.cast(logits, tf.float32)
-    is_label = tf.one_hot(y, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
+    is_label = tf.one_hot(tf.cast(y, tf.int64), logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
     label_logit = tf.reduce_sum(tf.where(is_label, logits, 0.0), axis=-1)
     return tf.reduce_max(tf.where(is_label, logits.dtype.min, logits), axis=-1) - label_logit
 

@@ -4,9 +4,8 @@ A twin shares the classifier's weights and differs in two ways:
 
 - **Precision.** With "bfloat16" the layers between the first convolution and the logits compute in bfloat16. The first
   convolution and the logits stay in float32: rounding the input or the logits makes a measurably weaker attack.
-- **The first convolution's input gradient** is computed as a strided convolution that makes a 4x4 block of pixels at
-  once (`fast_convolution`): exact, and several times faster on a CPU, where one to four output channels leave the
-  vector units idle.
+- **The first convolution's input gradient** is computed as a strided convolution that makes a block of pixels at once
+  (`fast_convolution`): several times faster on a CPU, where one to four output channels leave the vector units idle.
 
 What an attack returns is always judged by the classifier itself, in float32 (`evaluation`).
 """
@@ -22,6 +21,22 @@ from tfrobust.fast_convolution import FastInputGradientConv2D
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
+# Layers that are what their configuration and weights say; any other is used as it is.
+_COPIED_LAYERS = {
+    keras.layers.Activation,
+    keras.layers.Add,
+    keras.layers.AveragePooling2D,
+    keras.layers.BatchNormalization,
+    keras.layers.Conv2D,
+    keras.layers.Dense,
+    keras.layers.Flatten,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.LeakyReLU,
+    keras.layers.MaxPooling2D,
+    keras.layers.ReLU,
+    keras.layers.Reshape,
+    keras.layers.ZeroPadding2D,
+}
 _BFLOAT16_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
@@ -61,6 +76,16 @@ class AttackTwin:
         self.precision = resolve(precision)
         self._classifier = classifier
         self._clone = _clone(classifier, self.precision)
+        if self._clone is not None:
+            # Layer by layer both have the same variables; which of them are trainable may change later.
+            pairs = zip(self._clone.variables, classifier.variables, strict=True)
+            self._source = {id(copy): original for copy, original in pairs}
+        # Losses that layers add while they compute would be lost in a copy.
+        self._trains = self._clone is not None and all(
+            type(layer) in _COPIED_LAYERS | {keras.layers.InputLayer}
+            and getattr(layer, "activity_regularizer", None) is None
+            for layer in classifier.layers
+        )
 
     def logits_fn(self) -> LogitsFn:
         """The logits in inference mode. Weights are read and cast now: call it inside of the graph that attacks, before
@@ -72,22 +97,23 @@ class AttackTwin:
 
     def training_logits(self, x: tf.Tensor) -> tf.Tensor:
         """The logits in training mode, [B, K] float32: differentiable with respect to the classifier's weights, whose
-        moving statistics it updates."""
-        if self._clone is None:
+        moving statistics it updates. A classifier with layers that add losses, or that are not copied, computes them
+        itself, in float32."""
+        if not self._trains:
             return tf.cast(self._classifier(x, training=True), tf.float32)
+        for copy, original in zip(self._clone.layers, self._classifier.layers, strict=True):
+            copy.trainable = original.trainable
         logits, updated = self._clone.stateless_call(*self._weights(), x, training=True)
-        for variable, value in zip(self._classifier.non_trainable_variables, updated, strict=True):
-            variable.assign(tf.cast(value, variable.dtype))
+        for variable, value in zip(self._clone.non_trainable_variables, updated, strict=True):
+            original = self._source[id(variable)]
+            original.assign(tf.cast(value, original.dtype))
         return tf.cast(logits, tf.float32)
 
     def _weights(self):
-        def cast(variables, like):
-            return [tf.cast(v.value, w.dtype) for v, w in zip(variables, like, strict=True)]
+        def read(variables):
+            return [tf.cast(self._source[id(v)].value, v.dtype) for v in variables]
 
-        return (
-            cast(self._classifier.trainable_variables, self._clone.trainable_variables),
-            cast(self._classifier.non_trainable_variables, self._clone.non_trainable_variables),
-        )
+        return read(self._clone.trainable_variables), read(self._clone.non_trainable_variables)
 
 
 def _has_gpu() -> bool:
@@ -98,17 +124,24 @@ def _clone(classifier, precision):
     """The classifier's graph with layers of other precision and faster gradients, or None where there is none."""
     if not isinstance(classifier, keras.Sequential) and not hasattr(classifier, "operations"):
         return None
-    weighted = [layer for layer in classifier.layers if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)]
+    layers = keras.layers
+    order = {id(layer): i for i, layer in enumerate(classifier.layers)}
+    weighted = [layer for layer in classifier.layers if isinstance(layer, layers.Conv2D | layers.Dense)]
     if not weighted:
         return None
-    order = {id(layer): i for i, layer in enumerate(classifier.layers)}
     first, last = order[id(weighted[0])], order[id(weighted[-1])]
 
     def copy(layer):
+        if type(layer) not in _COPIED_LAYERS:
+            # The layer itself, in both models: it may hold a state, or have no configuration.
+            return layer
         config = layer.get_config()
-        inner = precision == "bfloat16" and first < order[id(layer)] < last
-        config["dtype"] = "bfloat16" if inner else "float32"
-        is_first = layer is weighted[0] and not _has_gpu() and FastInputGradientConv2D.fits(layer)
-        return (FastInputGradientConv2D if is_first else type(layer)).from_config(config)
+        if layer is weighted[0] and not _has_gpu() and FastInputGradientConv2D.fits(layer):
+            return FastInputGradientConv2D.from_config({**config, "output_dtype": precision})
+        if precision == "bfloat16" and first < order[id(layer)] < last:
+            # Batch normalisation keeps its statistics in float32: steps of a moving average vanish in bfloat16.
+            is_normalization = isinstance(layer, layers.BatchNormalization)
+            config["dtype"] = "mixed_bfloat16" if is_normalization else "bfloat16"
+        return type(layer).from_config(config)
 
     return keras.models.clone_model(classifier, clone_function=copy)

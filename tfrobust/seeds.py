@@ -6,6 +6,8 @@ A seed is one of
 - an int tensor [B, 2], one seed for each example, so that an example's noise does not depend on its batch mates.
 """
 
+import numbers
+
 import tensorflow as tf
 
 
@@ -15,10 +17,8 @@ def as_tensor(seed) -> tf.Tensor:
     Raises:
       ValueError: for a tensor of another shape, or an int outside of int32.
     """
-    if isinstance(seed, int):
-        if not -(2**31) <= seed < 2**31:
-            raise ValueError(f"seed must fit in 32 bits, got {seed}")
-        return tf.constant([0, seed], tf.int32)
+    if isinstance(seed, numbers.Integral):
+        return tf.constant([0, _checked(seed)], tf.int32)
     seed = tf.cast(seed, tf.int32)
     if seed.shape.rank not in (1, 2) or seed.shape[-1] != 2:
         raise ValueError(f"seed must be an int, or have shape [2] or [B, 2], got shape {seed.shape}")
@@ -26,9 +26,9 @@ def as_tensor(seed) -> tf.Tensor:
 
 
 def per_example(seed: int, indices: tf.Tensor) -> tf.Tensor:
-    """Seeds [B, 2] of the examples with the given indices [B] in their dataset."""
+    """Seeds [B, 2] of the examples with the given indices [B] in their dataset; ValueError as for `as_tensor`."""
     indices = tf.cast(indices, tf.int32)
-    return tf.stack([indices, tf.fill(tf.shape(indices), seed)], axis=1)
+    return tf.stack([indices, tf.fill(tf.shape(indices), _checked(seed))], axis=1)
 
 
 def fold_in(seed, data) -> tf.Tensor:
@@ -44,6 +44,12 @@ def uniform(seed, like: tf.Tensor, low: float, high: float) -> tf.Tensor:
 def normal(seed, like: tf.Tensor) -> tf.Tensor:
     """Standard normal numbers of the shape and dtype of `like` [B, ...]."""
     return _draw(tf.random.stateless_normal, seed, like)
+
+
+def _checked(seed):
+    if not -(2**31) <= seed < 2**31:
+        raise ValueError(f"seed must fit in 32 bits, got {seed}")
+    return int(seed)
 
 
 def _draw(sample, seed, like, **arguments):

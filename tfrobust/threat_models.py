@@ -8,19 +8,19 @@ cut with the box of valid pixels. It owns epsilon: attacks and reports ask it an
 
     threat = ThreatModel("linf", epsilon=0.3)
     x_adv = threat.project(x + noise, x)
-    threat.distance(x_adv, x)                  # [B], at most 0.3 + 1e-6
+    threat.distance(x_adv, x)                  # [B], at most epsilon + threat.tolerance
 """
 
 import dataclasses
 import math
+import numbers
 from typing import Literal
 
 import tensorflow as tf
 
 from tfrobust import seeds
 
-# A float32 clip to x + epsilon may land one rounding step outside of the ball.
-DISTANCE_TOLERANCE = 1e-6
+FLOAT32_STEP = 2.0**-24
 
 
 def norms_l2(tensor: tf.Tensor) -> tf.Tensor:
@@ -51,17 +51,23 @@ class ThreatModel:
     def __post_init__(self):
         if self.norm not in ("linf", "l2"):
             raise ValueError(f"norm must be 'linf' or 'l2', got {self.norm!r}")
-        if not (len(self.bounds) == 2 and self.bounds[0] < self.bounds[1]):
+        if not (isinstance(self.bounds, tuple) and len(self.bounds) == 2 and self.bounds[0] < self.bounds[1]):
             raise ValueError(f"bounds must be (low, high) with low < high, got {self.bounds!r}")
         if tf.is_tensor(self.epsilon):
             return
-        if not (math.isfinite(self.epsilon) and self.epsilon >= 0):
+        if not (isinstance(self.epsilon, numbers.Real) and math.isfinite(self.epsilon) and self.epsilon >= 0):
             raise ValueError(f"epsilon must be a finite number from 0 up, got {self.epsilon!r}")
         if self.norm == "linf" and self.epsilon > self.bounds[1] - self.bounds[0]:
             raise ValueError(
                 f"epsilon must be at most {self.bounds[1] - self.bounds[0]:g} for pixels in {list(self.bounds)}, "
                 f"got {self.epsilon!r}; {self.epsilon:g} grey levels of 255 are {self.epsilon:g}/255"
             )
+
+    @property
+    def tolerance(self) -> float:
+        """By how much a projected float32 image may be farther away than epsilon: 1e-6 for pixels in [0, 1], and some
+        rounding steps of the largest number at hand where that is more."""
+        return max(1e-6, 8 * FLOAT32_STEP * max(abs(self.bounds[0]), abs(self.bounds[1]), self.epsilon))
 
     def scaled(self, factor) -> "ThreatModel":
         """The same threat with epsilon times `factor`, a float or a scalar tensor."""

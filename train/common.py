@@ -13,6 +13,7 @@ from tfrobust import losses
 from tfrobust.attacks import PGD
 from tfrobust.models import mnist
 from tfrobust.schedules import WarmupLinearDecay
+from tfrobust.threat_models import ThreatModel
 from tfrobust.trainers import AdversarialTrainer
 
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where everything is written and resumed from.")
@@ -35,6 +36,9 @@ STEPS = flags.DEFINE_integer("k", 40, "Steps of the PGD attack that is trained a
 flags.DEFINE_alias("steps", "k")
 STEP_SIZE = common.define_fraction("a", 0.01, "Length of an attack step in pixel units.")
 flags.DEFINE_alias("step_size", "a")
+TRAINING_EPSILON = common.define_fraction(
+    "training_epsilon", None, "Epsilon of the attack that is trained against; default: --epsilon, which is evaluated."
+)
 RANDOM_START = flags.DEFINE_bool("random_start", True, "Start the attack at a random point of the ball.")
 LOSS_FUNC = flags.DEFINE_enum(
     "loss_func", "xent", ["xent", "cw"], "What the attack ascends: cross-entropy, or the margin up to kappa 50."
@@ -98,7 +102,9 @@ def training_attack() -> PGD | None:
     if not ADVERSARIAL.value:
         return None
     loss = losses.cross_entropy if LOSS_FUNC.value == "xent" else losses.CWMargin(kappa=50)
-    return PGD(common.threat_model(), STEPS.value, STEP_SIZE.value, loss=loss, random_start=RANDOM_START.value)
+    epsilon = common.EPSILON.value if TRAINING_EPSILON.value is None else TRAINING_EPSILON.value
+    threat = ThreatModel(common.NORM.value, epsilon)
+    return PGD(threat, STEPS.value, STEP_SIZE.value, loss=loss, random_start=RANDOM_START.value)
 
 
 def compiled_trainer(classifier: keras.Model, attack: PGD | None) -> AdversarialTrainer:

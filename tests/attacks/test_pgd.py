@@ -232,11 +232,11 @@ def test_graph_does_not_grow_with_steps_nor_restarts(model, x, y):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 0}, "steps must be 1 or more, got 0"),
-        ({"steps": 2.5}, "steps must be .*, got 2.5"),
+        ({"steps": 0}, "steps must be an integer of 1 or more, got 0"),
+        ({"steps": 2.5}, "steps must be an integer of 1 or more, got 2.5"),
         ({"step_size": -0.1}, "step_size must be 0 or more, got -0.1"),
         ({"step_size": float("nan")}, "step_size must be 0 or more, got nan"),
-        ({"restarts": 0}, "restarts must be 1 or more, got 0"),
+        ({"restarts": 0}, "restarts must be an integer of 1 or more, got 0"),
         ({"restarts": 2, "random_start": False}, "restarts must be 1 without random_start, got 2"),
     ],
 )

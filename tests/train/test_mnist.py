@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -186,6 +187,26 @@ def test_wrong_flags_are_named(tmp_path, argument):
 def test_a_wrong_flag_ends_the_program_without_a_traceback(tmp_path):
     done = run(tmp_path / "nothing", "--epsilonn=0.3", code=1)
     assert "epsilonn" in done.stderr and "Traceback" not in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path):
+    model_dir = tmp_path / "full"
+    arguments = ("--max_num_training_steps=2", "--num_checkpoint_steps=2")
+    run(model_dir, *arguments)
+    done = subprocess.run(
+        command(model_dir, "--max_num_training_steps=4", "--num_checkpoint_steps=2"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        # A file may not grow beyond 20 MB, and a checkpoint has 50: the write fails as on a full disk.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000)),
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "checkpoint-4 cannot be written" in last and "checkpoint-2, is intact" in last
+    assert not list(model_dir.glob("checkpoint-4*"))
+    assert checkpoints.load_classifier(model_dir).count_params() == 3_274_634
 
 
 def test_a_run_is_not_continued_with_other_flags(finished):

@@ -38,7 +38,15 @@ def input_gradient(logits_fn: LogitsFn, loss: LossFn, x: tf.Tensor, y: tf.Tensor
 
     The loss is summed over the batch, so that no example's gradient is scaled by the number of its batch mates.
     """
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        total = tf.reduce_sum(loss(logits_fn(x), y))
-    return tape.gradient(total, x)
+
+    def gradient(x, y):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(loss(logits_fn(x), y))
+        return tape.gradient(total, x)
+
+    if tf.executing_eagerly():
+        return gradient(x, y)
+    # A graph of its own. In the cyclic graph of a loop TensorFlow may meet the gradient of a pooling before the pooling
+    # itself, and then leaves it on a kernel that is thirty times slower: whether it does is chance at every trace.
+    return tf.function(gradient, autograph=False, experimental_attributes={"_noinline": True})(x, y)

@@ -7,6 +7,7 @@ fgsm(ThreatModel("linf", 0.3))(model, x, y, seed=0)
 """
 
 import dataclasses
+import numbers
 
 import tensorflow as tf
 
@@ -46,12 +47,12 @@ class PGD:
     restarts: int = 1
 
     def __post_init__(self):
-        if self.steps < 1:
-            raise ValueError(f"steps must be 1 or more, got {self.steps!r}")
-        if not tf.is_tensor(self.step_size) and not self.step_size >= 0:
+        for name in ("steps", "restarts"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or value < 1:
+                raise ValueError(f"{name} must be an integer of 1 or more, got {value!r}")
+        if not tf.is_tensor(self.step_size) and not (isinstance(self.step_size, numbers.Real) and self.step_size >= 0):
             raise ValueError(f"step_size must be 0 or more, got {self.step_size!r}")
-        if self.restarts < 1:
-            raise ValueError(f"restarts must be 1 or more, got {self.restarts!r}")
         if self.restarts > 1 and not self.random_start:
             raise ValueError(f"restarts must be 1 without random_start, got {self.restarts!r}: they would all be equal")
 
@@ -74,6 +75,7 @@ class PGD:
         Returns:
           x_adv, of the shape and dtype of `x`, within epsilon of `x` and within bounds.
         """
+        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
         if self.restarts == 1:
             return self._run(logits_fn, x, y, seeds.fold_in(seed, 0))
         judge_fn = judge_fn or logits_fn
@@ -88,6 +90,8 @@ class PGD:
             x_adv = self._run(logits_fn, x, y, seeds.fold_in(seed, restart))
             loss, fooled = harm(x_adv)
             better = (fooled & ~best_fooled) | ((fooled == best_fooled) & (loss > best_loss))
+            # NaN compares as false: left to that, an attack that broke down would pass for a robust example.
+            better |= tf.math.is_nan(loss) | tf.reduce_any(tf.math.is_nan(x_adv), axis=list(range(1, x.shape.rank)))
             best_x = tf.where(tf.reshape(better, [-1] + [1] * (x.shape.rank - 1)), x_adv, best_x)
             return restart + 1, best_x, tf.where(better, loss, best_loss), best_fooled | fooled
 

@@ -48,10 +48,15 @@ class TargetedPGD:
         """The threat model of the attack."""
         return self.attack.threat
 
+    def scaled(self, factor) -> "TargetedPGD":
+        """The same attack with epsilon and step size times `factor`."""
+        return dataclasses.replace(self, attack=self.attack.scaled(factor))
+
     def __call__(
         self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
     ) -> tf.Tensor:
         """x_adv of the shape and dtype of x [B, H, W, C]; see `PGD.__call__`, `y` being the labels."""
+        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
         target = self.target((judge_fn or logits_fn)(x), y, seeds.fold_in(seed, -1))
         attack = dataclasses.replace(self.attack, loss=losses.Targeted(self.attack.loss))
         return attack(logits_fn, x, target, seed=seed, judge_fn=judge_fn)

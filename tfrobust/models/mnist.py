@@ -73,8 +73,8 @@ def threshold_filters(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First-layer filters that compare single pixels with a level.
 
     The first 20 filters become relu(slope (pixel - level)) and relu(slope (level - pixel)), for two levels and for the
-    centre pixel and its four neighbours, over a faint remainder of their random weights. Where pixels are black or white,
-    the difference of two such filters does not change under perturbations up to 0.35.
+    centre pixel and its four neighbours, over a faint remainder of their random weights. Where pixels are 0 or 1, the
+    difference of two such filters does not change under perturbations up to 0.35.
 
     Args:
       kernel: random weights [h, w, C, F] with h and w of 3 or more and F of 20 or more.

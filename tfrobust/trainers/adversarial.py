@@ -26,7 +26,7 @@ class AdversarialTrainer(keras.Model):
       seed: of the attack's noise; step and replica are folded in, so that a resumed run sees the same noise.
       epsilon_warmup_steps: steps over which the attack's epsilon and step size grow linearly from 0 to their values.
       natural_accuracy_every: the natural accuracy of the batch, which costs one more forward pass, is measured at every
-        so many steps. 0 for never.
+        so many steps, and NaN where none was. 0 for never.
       precision: of the attack and of the training pass, see `precision.AttackTwin`. Weights, their updates and the
         classifier itself are float32 whatever it is.
 
@@ -58,7 +58,7 @@ class AdversarialTrainer(keras.Model):
         self.natural_accuracy_every = natural_accuracy_every
         self.twin = AttackTwin(classifier, precision)
         if natural_accuracy_every:
-            self.natural_accuracy = keras.metrics.Mean(name="natural_accuracy")
+            self.natural_accuracy = _MeanOrNaN(name="natural_accuracy")
 
     def call(self, x, training=False):
         """Logits [B, K] of pixels [B, H, W, C]."""
@@ -93,3 +93,10 @@ class AdversarialTrainer(keras.Model):
         # strategy cannot be assigned in a branch.
         value = tf.cond(due, measure, lambda: tf.constant(0.0))
         self.natural_accuracy.update_state(value, sample_weight=tf.cast(due, tf.float32))
+
+
+class _MeanOrNaN(keras.metrics.Mean):
+    """A mean that is NaN, and not 0, while nothing has been measured."""
+
+    def result(self):
+        return self.total / self.count
