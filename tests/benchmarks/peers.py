@@ -3,8 +3,8 @@
 Every builder takes a `Problem` and returns a function of NumPy batches, (x [B, 28, 28, 1], y [B]) -> x_adv, which has
 finished when it returns. A builder raises ImportError where its library is not installed.
 
-Each library is used in the fastest way that its interface offers: the forward pass of the Keras model is compiled
-wherever the library accepts a function. Torch computes on the same weights in its own layout, channels first.
+ART and Foolbox are measured twice, with the Keras model as their documentation has it, and with its forward pass
+compiled, which their interfaces allow. Torch computes on the same weights in its own layout, channels first.
 """
 
 import dataclasses
@@ -50,13 +50,14 @@ def cleverhans(problem: Problem) -> Run:
     return run
 
 
-def art(problem: Problem) -> Run:
-    """ART, TensorFlowV2Classifier and the attack's TensorFlow 2 variant, the whole batch at once."""
+def art(problem: Problem, *, compiled: bool) -> Run:
+    """ART, TensorFlowV2Classifier of the Keras model as in its examples, or of a compiled function; the attack's
+    TensorFlow 2 variant, the whole batch at once."""
     from art.attacks.evasion import ProjectedGradientDescentTensorFlowV2
     from art.estimators.classification import TensorFlowV2Classifier
 
     classifier = TensorFlowV2Classifier(
-        model=_compiled(problem.model),
+        model=_compiled(problem.model) if compiled else problem.model,
         nb_classes=10,
         input_shape=(28, 28, 1),
         loss_object=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -78,11 +79,11 @@ def art(problem: Problem) -> Run:
     return run
 
 
-def foolbox(problem: Problem) -> Run:
-    """Foolbox, TensorFlowModel."""
+def foolbox(problem: Problem, *, compiled: bool) -> Run:
+    """Foolbox, TensorFlowModel, of the Keras model as in its documentation or of a compiled function."""
     import foolbox as fb
 
-    model = fb.TensorFlowModel(_compiled(problem.model), bounds=(0, 1), device="/CPU:0")
+    model = fb.TensorFlowModel(_compiled(problem.model) if compiled else problem.model, bounds=(0, 1), device="/CPU:0")
     attack = fb.attacks.LinfPGD(abs_stepsize=problem.step_size, steps=problem.steps, random_start=True)
 
     def run(x, y):
@@ -133,8 +134,10 @@ def torch_by_hand(problem: Problem, *, bfloat16: bool) -> Run:
 
 PEERS: Mapping[str, Callable[[Problem], Run]] = {
     "CleverHans tf2": cleverhans,
-    "ART TensorFlowV2": art,
-    "Foolbox TensorFlow": foolbox,
+    "ART TensorFlowV2": lambda problem: art(problem, compiled=False),
+    "ART, compiled model": lambda problem: art(problem, compiled=True),
+    "Foolbox TensorFlow": lambda problem: foolbox(problem, compiled=False),
+    "Foolbox, compiled model": lambda problem: foolbox(problem, compiled=True),
     "torchattacks": torchattacks,
     "torch by hand, float32": lambda problem: torch_by_hand(problem, bfloat16=False),
     "torch by hand, bfloat16": lambda problem: torch_by_hand(problem, bfloat16=True),
