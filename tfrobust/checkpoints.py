@@ -111,6 +111,8 @@ def load_classifier(model_dir, prefix: str | None = None) -> keras.Model:
         raise FileNotFoundError(f"{model_dir} holds no training checkpoint with its {ARCHITECTURE}")
     try:
         classifier = keras.models.model_from_json(architecture.read_text(encoding="utf-8"))
+        if not isinstance(classifier, keras.Model):
+            raise TypeError(f"it holds a {type(classifier).__name__}")
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{architecture} describes no Keras model ({_reason(error)})", prefix) from error
     _read(_checkpoint(classifier), prefix, lambda status: status.assert_existing_objects_matched().expect_partial())
