@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfrobust import evaluation, losses
+from tfrobust import checks, losses
 from tfrobust.attacks import PGD, TargetedPGD, fgsm
 from tfrobust.evaluation import InvalidAdversarialExampleError, evaluate
 from tfrobust.threat_models import ThreatModel
@@ -251,4 +251,4 @@ def test_a_classifier_without_logits_is_a_value_error(classifier, message):
 
 
 def test_logits_that_only_look_like_probabilities_are_accepted():
-    assert evaluation.check_classifier(lambda x: threshold(x) + [0.0, 1.0], PIXELS, LABELS) is None
+    assert checks.check_classifier(lambda x: threshold(x) + [0.0, 1.0], PIXELS, LABELS) is None

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrobust import checkpoints, evaluation, export, loading, suites
+from tfrobust import checkpoints, checks, evaluation, export, loading, suites
 from tfrobust.attacks.base import input_gradient
 from tfrobust.losses import cross_entropy
 from tfrobust.models import mnist
@@ -132,7 +132,7 @@ def test_evaluation_of_a_saved_model(classifier, saved_model):
 
 def test_images_of_another_size(saved_model):
     with pytest.raises(ValueError, match=r"classifier must take images of shape \(32, 32, 3\)"):
-        evaluation.check_classifier(
+        checks.check_classifier(
             loading.load_classifier(saved_model), np.zeros((1, 32, 32, 3), np.float32), np.zeros(1, np.int64)
         )
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tfrobust import losses, seeds
 from tfrobust.attacks.base import Attack, LogitsFn, describe
+from tfrobust.checks import check_classifier, check_examples
 from tfrobust.precision import AttackTwin, Precision
 from tfrobust.threat_models import ThreatModel
 
@@ -162,57 +163,6 @@ def evaluate(
     )
 
 
-def check_examples(images, labels, bounds) -> tuple[np.ndarray, np.ndarray]:
-    """The images as float32 and the labels as int64.
-
-    Raises:
-      ValueError: if there are none, if their numbers differ, or for pixels that are not finite or out of bounds.
-    """
-    images, labels = np.asarray(images, np.float32), np.asarray(labels)
-    if images.ndim == 0 or len(images) == 0 or labels.shape != images.shape[:1]:
-        raise ValueError(f"labels must be one for each image, at least one, got {labels.shape} for {images.shape}")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels must be integers, got {labels.dtype}")
-    labels = labels.astype(np.int64)
-    if not np.isfinite(images).all():
-        raise ValueError(f"images must be finite, got NaN or infinity in {_count_bad(~np.isfinite(images))}")
-    outside = (images < bounds[0]) | (images > bounds[1])
-    if outside.any():
-        raise ValueError(
-            f"images must be within {list(bounds)}, got [{images.min():g}, {images.max():g}] in {_count_bad(outside)}"
-        )
-    return images, labels
-
-
-def check_classifier(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray) -> None:
-    """Tries the classifier on a few images.
-
-    Raises:
-      ValueError: if it does not accept them, returns no [B, K] logits with every label below K, returns values that
-        are not finite, or returns probabilities.
-    """
-    try:
-        logits = np.asarray(logits_fn(tf.constant(images)), np.float32)
-    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-        raise ValueError(
-            f"classifier must take images of shape {images.shape[1:]}, got: {_first_line(error)}"
-        ) from error
-    if logits.ndim != 2 or logits.shape[0] != len(images):
-        raise ValueError(f"classifier must return logits [B, K], got shape {logits.shape} for {len(images)} images")
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise ValueError(
-            f"classifier must have a class for every label, got {logits.shape[1]} classes and labels in "
-            f"[{labels.min()}, {labels.max()}]"
-        )
-    if not np.isfinite(logits).all():
-        raise ValueError("classifier must return finite logits, got NaN or infinity")
-    if logits.min() >= 0 and np.abs(logits.sum(axis=1) - 1).max() < 1e-3:
-        raise ValueError(
-            "classifier must return logits, got probabilities (each row is positive and sums to 1): remove its "
-            "softmax, whose gradients vanish and make every attack look weak"
-        )
-
-
 class _Batches:
     """Runs compiled functions over all examples in batches of one fixed shape, so that nothing is traced twice."""
 
@@ -286,17 +236,3 @@ def _verify(name, x_adv, distance, threat):
         raise InvalidAdversarialExampleError(
             f"{name} moved an image by {distance.max():.8g} in {threat.norm}, allowed is {threat.epsilon:g}"
         )
-
-
-def _count_bad(mask):
-    bad = int(mask.reshape(len(mask), -1).any(axis=1).sum())
-    return (
-        f"{bad} of {len(mask)} images, the first being number {int(mask.reshape(len(mask), -1).any(axis=1).argmax())}"
-    )
-
-
-def _first_line(error):
-    """What an error says first, less the line in which Keras names the call."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith("Exception encountered when calling")]
-    return lines[0] if lines else type(error).__name__

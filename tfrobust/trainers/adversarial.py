@@ -60,6 +60,11 @@ class AdversarialTrainer(keras.Model):
         if natural_accuracy_every:
             self.natural_accuracy = _MeanOrNaN(name="natural_accuracy")
 
+    def compile(self, *args, jit_compile="auto", **kwargs):
+        """As `keras.Model.compile`, but "auto" never chooses XLA, whose convolutions are several times slower than
+        oneDNN's on a CPU."""
+        super().compile(*args, jit_compile=False if jit_compile == "auto" else jit_compile, **kwargs)
+
     def call(self, x, training=False):
         """Logits [B, K] of pixels [B, H, W, C]."""
         return self.twin.training_logits(x) if training else self.classifier(x, training=False)
