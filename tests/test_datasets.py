@@ -313,3 +313,20 @@ def test_training_batches_check_their_arguments(examples):
         datasets.training_batches(images, labels[:9], batch_size=4, seed=0, num_steps=1)
     with pytest.raises(ValueError, match="batch_size must be an integer of at least 1, got 0"):
         datasets.training_batches(images, labels, batch_size=0, seed=0, num_steps=1)
+
+
+def test_random_shifts_move_whole_images_and_are_the_same_after_a_resume():
+    images = np.zeros((3, 5, 5, 1), np.float32)
+    images[:, 2, 2] = [[1.0], [2.0], [3.0]]
+    options = {"batch_size": 4, "seed": 1, "random_shift": 1}
+    whole = list(datasets.training_batches(images, np.arange(3), num_steps=30, **options).as_numpy_iterator())
+    places = set()
+    for x, y in whole:
+        for image, label in zip(x, y, strict=True):
+            ((row, column, _),) = np.argwhere(image)
+            assert image[row, column] == label + 1
+            places.add((int(row), int(column)))
+    assert places == {(row, column) for row in (1, 2, 3) for column in (1, 2, 3)}
+    resumed = datasets.training_batches(images, np.arange(3), start_step=20, num_steps=10, **options)
+    for (x, _), (again, _) in zip(whole[20:], resumed.as_numpy_iterator(), strict=True):
+        np.testing.assert_array_equal(x, again)

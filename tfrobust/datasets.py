@@ -214,7 +214,14 @@ def batch_indices(
 
 
 def training_batches(
-    images: np.ndarray, labels: np.ndarray, *, batch_size: int, seed: int, start_step: int = 0, num_steps: int
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    num_steps: int,
+    random_shift: int = 0,
 ) -> tf.data.Dataset:
     """Returns the batches that `batch_indices` names as a tf.data.Dataset of known length `num_steps`.
 
@@ -225,6 +232,8 @@ def training_batches(
         images: [N, H, W, C], any dtype that converts to float32.
         labels: [N], integers.
         batch_size, seed, start_step, num_steps: see `batch_indices`.
+        random_shift: move each image by up to so many pixels in each direction, filling up with 0; a step's shifts
+            depend on seed and step alone.
 
     Returns:
         Dataset of (x float32 [batch_size, H, W, C], y int64 [batch_size]).
@@ -239,20 +248,34 @@ def training_batches(
         batch_indices, len(images), batch_size, seed=seed, start_step=start_step, num_steps=num_steps
     )
     indices()  # checks the arguments here and not in a tf.data thread
+    _require_integer("random_shift", random_shift, 0)
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for step, batch in enumerate(indices(), start_step):
+            x = images[batch]
+            if random_shift:
+                x = shifted(x, random_shift, np.random.default_rng([seed, step, random_shift]))
+            yield x, labels[batch]
 
     signature = (
         tf.TensorSpec([batch_size, *images.shape[1:]], tf.float32),
         tf.TensorSpec([batch_size], tf.int64),
     )
     # A generator, because tensors inside the dataset would be copied with it wherever it is serialised.
-    dataset = tf.data.Dataset.from_generator(
-        lambda: ((images[batch], labels[batch]) for batch in indices()), output_signature=signature
-    )
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_steps))
     options = tf.data.Options()
     # There are no files to divide among workers, and tf.distribute warns if it has to find that out.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
+
+
+def shifted(images: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Moves each image by up to `most` pixels in each direction, filling up with 0: [N, H, W, C] -> [N, H, W, C]."""
+    height, width = images.shape[1:3]
+    padded = np.pad(images, [(0, 0), (most, most), (most, most), (0, 0)])
+    places = rng.integers(0, 2 * most + 1, (len(images), 2))
+    return np.stack([image[r : r + height, c : c + width] for image, (r, c) in zip(padded, places, strict=True)])
 
 
 def _require_integer(argument: str, value: int, minimum: int, maximum: int | None = None) -> None:

@@ -48,6 +48,9 @@ EPSILON_WARMUP = flags.DEFINE_float(
 )
 
 HELD_OUT = flags.DEFINE_integer("held_out", 0, "Leave out the first so many training examples.", lower_bound=0)
+RANDOM_SHIFT = flags.DEFINE_integer(
+    "random_shift", 0, "Move training images by up to so many pixels in each direction.", lower_bound=0
+)
 INITIALIZER = flags.DEFINE_enum(
     "initializer",
     "challenge",

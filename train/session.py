@@ -102,6 +102,19 @@ class Save(keras.callbacks.Callback):
             self._saved.save()
 
 
+def training_batches(train: datasets.Arrays, start_step: int) -> tf.data.Dataset:
+    """The batches of the flags from `start_step` to the end."""
+    return datasets.training_batches(
+        train.images,
+        train.labels,
+        batch_size=common.BATCH_SIZE.value,
+        seed=eval_common.SEED.value,
+        start_step=start_step,
+        num_steps=common.MAX_STEPS.value - start_step,
+        random_shift=common.RANDOM_SHIFT.value,
+    )
+
+
 def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_step: int) -> None:
     """Trains from `start_step` to the end; leaves the program, after saving, on Ctrl-C and SIGTERM."""
     total = common.MAX_STEPS.value
@@ -110,14 +123,7 @@ def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_s
         if trainer.optimizer.use_ema:
             trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
         return
-    batches = datasets.training_batches(
-        train.images,
-        train.labels,
-        batch_size=common.BATCH_SIZE.value,
-        seed=eval_common.SEED.value,
-        start_step=start_step,
-        num_steps=total - start_step,
-    )
+    batches = training_batches(train, start_step)
     stop = StopOnSignal()
     callbacks = [
         stop,
@@ -163,9 +169,7 @@ def compare_with_undefended(build_classifier, train, test, threat, report) -> No
     classifier = build_classifier()
     trainer = common.compiled_trainer(classifier, None)
     total, size = common.MAX_STEPS.value, common.BATCH_SIZE.value
-    batches = datasets.training_batches(
-        train.images, train.labels, batch_size=size, seed=eval_common.SEED.value, num_steps=total
-    )
+    batches = training_batches(train, 0)
     print(f"\ntraining the undefended twin: {total} steps of {size} natural images")
     trainer.fit(batches, verbose=0, shuffle=False)
     twin = eval_common.evaluate(classifier, test, threat)

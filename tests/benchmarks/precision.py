@@ -12,6 +12,7 @@ import numpy as np
 from absl import app, flags
 
 from tfrobust import datasets
+from tfrobust.attacks.base import describe
 from tfrobust.attacks.pgd import PGD
 from tfrobust.evaluation import evaluate
 from tfrobust.precision import resolve
@@ -38,7 +39,7 @@ def main(_) -> None:
     precisions = ["float32", resolve(values.precision)]
     if precisions[0] == precisions[1]:
         raise app.UsageError(f"--precision={values.precision} is float32 on this machine: nothing to compare")
-    print(f"{attack}; {values.model}, {values.dataset}, first {len(test.labels)} test images")
+    print(f"{describe(attack)}; {values.model}, {values.dataset}, first {len(test.labels)} test images")
     print(f"{'gradients':<12} {'seed':>6} {'accuracy %':>12} {'seconds':>9}")
     accuracy = {precision: [] for precision in precisions}
     for seed in seeds:
