@@ -5,7 +5,7 @@ import pathlib
 import setuptools
 
 TEST = ["pytest>=8", "ruff>=0.6"]
-# Rivals that benchmarks measure and parity tests compare with; torchattacks also wants torchvision to be installed.
+# Rivals that benchmarks measure and parity tests compare with.
 PEERS = [
     "adversarial-robustness-toolbox>=1.20",
     "cleverhans>=4.0.0",
@@ -29,7 +29,7 @@ setuptools.setup(
         "keras>=3.10",
         "matplotlib>=3.8",
         "numpy>=1.26",
-        "requests>=2.28",
+        "requests>=2.25",
         "scikit-learn>=1.4",
         "tensorboard>=2.18",
         "tensorflow>=2.18",

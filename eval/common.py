@@ -72,7 +72,7 @@ PRECISION = flags.DEFINE_enum(
     "Of the attacks' gradients. bfloat16 keeps the first and last layer in float32; auto takes it on a CPU that has "
     "instructions for it. Predictions are always float32.",
 )
-SEED = flags.DEFINE_integer("random_seed", 4557077, "Seed of everything random.")
+SEED = flags.DEFINE_integer("random_seed", 4557077, "Seed of everything random.", 0, 2**31 - 1)
 flags.DEFINE_alias("seed", "random_seed")
 SUITE = flags.DEFINE_enum("suite", "quick", sorted(suites.SUITES), "The table of attacks.")
 NUM_EVAL_EXAMPLES = flags.DEFINE_integer(
@@ -83,7 +83,7 @@ NUM_EVAL_EXAMPLES = flags.DEFINE_integer(
 )
 flags.DEFINE_alias("num_examples", "num_eval_examples")
 EVAL_BATCH_SIZE = flags.DEFINE_integer(
-    "eval_batch_size", 100, "Examples attacked at a time; the results do not depend on it.", lower_bound=1
+    "eval_batch_size", 100, "Examples attacked at a time; no result depends on it beyond rounding.", lower_bound=1
 )
 
 
@@ -185,10 +185,19 @@ def whole_file(path: str):
         raise
 
 
-def write_json(path: str, content: dict) -> None:
-    """`content` as indented JSON."""
+def write_report(path: str, report: evaluation.Report, **more: str) -> None:
+    """The report as indented JSON, with the flags that made it and `more` of them."""
+    values = {flag.name: flag.value for flag in flags.FLAGS.flags_by_module_dict()["eval.common"]}
     with whole_file(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+        file.write((json.dumps({**report.as_json(), "flags": {**more, **values}}, indent=2) + "\n").encode())
+
+
+def check_output_path(path: str) -> None:
+    """Raises OSError unless a file can be written at `path`: asked before the work is done."""
+    target = pathlib.Path(path).absolute()
+    parent = next(folder for folder in target.parents if folder.exists())
+    if target.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OSError(f"{path} cannot be written: it is a folder, or its folder is not writable")
 
 
 def write_adversarial_examples(path: str, report: evaluation.Report, labels: np.ndarray) -> None:
@@ -206,9 +215,10 @@ def write_adversarial_examples(path: str, report: evaluation.Report, labels: np.
 
 
 def check_adversarial_path(path: str) -> None:
-    """Raises ValueError unless `path` ends in .npz or .npy: asked before the work is done."""
+    """Raises ValueError unless `path` ends in .npz or .npy, and OSError unless it can be written."""
     if not path.endswith((".npz", ".npy")):
         raise ValueError(f"adversarial examples are saved as .npz or .npy, got {path!r}")
+    check_output_path(path)
 
 
 def _umask():

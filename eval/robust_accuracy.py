@@ -25,6 +25,8 @@ def main() -> None:
     """Evaluates --model and writes what was asked for."""
     if SAVE_ADVERSARIAL.value:
         common.check_adversarial_path(SAVE_ADVERSARIAL.value)
+    if OUTPUT.value:
+        common.check_output_path(OUTPUT.value)
     threat = common.threat_model()
     classifier = loading.load_classifier(MODEL.value)
     test = common.load_test_set()
@@ -32,8 +34,7 @@ def main() -> None:
     print(f"robust accuracy {report.robust_accuracy:.2%} (worst case of all rows, example by example)")
     print(f"seed {report.seed}, attack gradients in {report.precision}, predictions in float32")
     if OUTPUT.value:
-        flag_values = {"model": MODEL.value, "dataset": common.DATASET.value, "suite": common.SUITE.value}
-        common.write_json(OUTPUT.value, {**report.as_json(), "flags": flag_values})
+        common.write_report(OUTPUT.value, report, model=MODEL.value)
     if SAVE_ADVERSARIAL.value:
         common.write_adversarial_examples(SAVE_ADVERSARIAL.value, report, test.labels)
 

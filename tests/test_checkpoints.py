@@ -94,6 +94,34 @@ def test_a_checkpoint_of_another_run_is_refused(run, tmp_path, options):
         other.restore()
 
 
+@pytest.mark.parametrize("content", [None, b"", b"\xff garbage"])
+def test_the_list_of_checkpoints_may_be_missing_or_damaged(run, tmp_path, content):
+    state = tmp_path / "checkpoint"
+    state.unlink() if content is None else state.write_bytes(content)
+    model = trainer()
+    saved = checkpoints.TrainingCheckpoints(tmp_path, model, keep=2)
+    assert saved.restore() == 3
+    model.train_on_batch(X, Y)
+    saved.save()
+    assert sorted(path.name for path in tmp_path.glob("*.index")) == ["checkpoint-3.index", "checkpoint-4.index"]
+
+
+def test_a_failed_write_takes_away_its_own_pieces_only(run, tmp_path, monkeypatch):
+    model, saved = run
+    (tmp_path / "checkpoint-40.index").write_bytes(b"of step 40")
+
+    def fail(checkpoint_number):
+        (tmp_path / f"checkpoint-{checkpoint_number}.data-00000-of-00001").write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(saved._manager, "save", fail)
+    model.train_on_batch(X, Y)
+    with pytest.raises(checkpoints.CheckpointError, match="checkpoint-4 cannot be written"):
+        saved.save()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert "checkpoint-40.index" in names and not any(name.startswith("checkpoint-4.") for name in names)
+
+
 def test_folders_without_checkpoint_or_architecture(run, tmp_path):
     (tmp_path / "architecture.json").write_text("{}")
     with pytest.raises(checkpoints.CheckpointError, match="describes no Keras model"):

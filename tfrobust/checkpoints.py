@@ -5,6 +5,8 @@ attack noise follow from seed and step alone. Checkpoints are TensorFlow's own (
 have checksums, and files get their name when they are complete.
 """
 
+import math
+import os
 import pathlib
 import re
 
@@ -43,6 +45,7 @@ class TrainingCheckpoints:
         self._optimizer = trainer.optimizer
         self._optimizer.build(trainer.trainable_variables)
         self._checkpoint = _checkpoint(trainer.classifier, self._optimizer)
+        _list_checkpoints(self._folder)
         self._manager = tf.train.CheckpointManager(
             self._checkpoint, str(model_dir), max_to_keep=keep, checkpoint_name=NAME
         )
@@ -59,11 +62,13 @@ class TrainingCheckpoints:
           CheckpointError: if it cannot be written; earlier ones are intact.
         """
         prefix = f"{self._folder / NAME}-{self.step}"
+        existed = pathlib.Path(f"{prefix}.index").exists()
         try:
             return self._manager.save(checkpoint_number=self.step)
         except (tf.errors.OpError, OSError) as error:
-            self._remove_leftovers(prefix)
-            kept = self._manager.latest_checkpoint
+            if not existed:
+                self._remove_leftovers(prefix)
+            kept = newest(self._folder)
             state = f"the one before it, {kept}, is intact" if kept else "there is none before it"
             raise CheckpointError(
                 f"checkpoint {prefix} cannot be written ({_reason(error)}); {state}", prefix, kept
@@ -78,16 +83,26 @@ class TrainingCheckpoints:
         Raises:
           CheckpointError: if it is missing, damaged, or of another model or optimizer.
         """
-        prefix = prefix or self._manager.latest_checkpoint
+        prefix = prefix or newest(self._folder)
         if prefix is None:
             return 0
         _read(self._checkpoint, prefix, lambda status: status.assert_consumed())
         return self.step
 
     def _remove_leftovers(self, prefix):
-        for path in self._folder.glob(f"{pathlib.Path(prefix).name}*"):
+        name = pathlib.Path(prefix).name
+        for path in (*self._folder.glob(f"{name}.*"), *self._folder.glob(f"{name}_temp*")):
             for part in [*path.glob("*"), path] if path.is_dir() else [path]:
                 part.rmdir() if part.is_dir() else part.unlink(missing_ok=True)
+
+
+def newest(model_dir, *, below: float = math.inf) -> str | None:
+    """The prefix of the checkpoint with the highest step in a folder, or with the highest step `below` one.
+
+    By the files themselves: TensorFlow's list of them, the file `checkpoint`, may be missing from a copied folder.
+    """
+    older = [prefix for prefix in _all(model_dir) if _step(prefix) < below]
+    return older[-1] if older else None
 
 
 def save_architecture(model_dir, classifier: keras.Model) -> None:
@@ -105,7 +120,7 @@ def load_classifier(model_dir, prefix: str | None = None) -> keras.Model:
       FileNotFoundError: if `model_dir` holds no checkpoint or no architecture.
       CheckpointError: if the checkpoint or the architecture cannot be read.
     """
-    prefix = prefix or tf.train.latest_checkpoint(str(model_dir))
+    prefix = prefix or newest(model_dir)
     architecture = pathlib.Path(model_dir) / ARCHITECTURE
     if prefix is None or not architecture.is_file():
         raise FileNotFoundError(f"{model_dir} holds no training checkpoint with its {ARCHITECTURE}")
@@ -138,23 +153,35 @@ def _read(checkpoint, prefix, check):
         check(checkpoint.restore(prefix))
     # TensorFlow reports damage in many ways, an IndexError for a file cut short among them.
     except (tf.errors.OpError, ValueError, AssertionError, LookupError, RuntimeError, OSError) as error:
-        previous = _previous(prefix)
+        previous = newest(pathlib.Path(prefix).parent, below=_step(prefix))
         offer = f"; the one before it is {previous}" if previous else ""
         raise CheckpointError(
             f"checkpoint {prefix} cannot be read ({_reason(error)}){offer}", prefix, previous
         ) from error
 
 
-def _previous(prefix):
-    """The newest checkpoint in the same folder with a lower step."""
-    path = pathlib.Path(prefix)
+def _list_checkpoints(folder):
+    """Writes TensorFlow's list of checkpoints, a file that may be damaged or missing from a copied folder, anew."""
+    prefixes = _all(folder)
+    if prefixes:
+        lines = [f'model_checkpoint_path: "{pathlib.Path(prefixes[-1]).name}"']
+        for prefix in prefixes:
+            lines.append(f'all_model_checkpoint_paths: "{pathlib.Path(prefix).name}"')
+            # Without its time a checkpoint is never removed.
+            lines.append(f"all_model_checkpoint_timestamps: {os.path.getmtime(f'{prefix}.index')}")
+        (folder / NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    def step(name):
-        found = re.fullmatch(rf"{NAME}-(\d+)(\.index)?", name)
-        return int(found[1]) if found else -1
 
-    older = [p for p in path.parent.glob(f"{NAME}-*.index") if step(p.name) < step(path.name)]
-    return str(max(older, key=lambda p: step(p.name)).with_suffix("")) if older else None
+def _all(model_dir):
+    """The prefixes of all checkpoints in a folder, by step."""
+    prefixes = [str(path.with_suffix("")) for path in pathlib.Path(model_dir).glob(f"{NAME}-*.index")]
+    return sorted((prefix for prefix in prefixes if _step(prefix) < math.inf), key=_step)
+
+
+def _step(prefix):
+    """The step in a checkpoint's name, or infinity for any other name."""
+    found = re.fullmatch(rf"{NAME}-(\d+)", pathlib.Path(prefix).name)
+    return int(found[1]) if found else math.inf
 
 
 def _reason(error):

@@ -128,7 +128,9 @@ def evaluate(
 
     # Clean images are adversarial examples of distance 0: the start of the worst case.
     worst, start = _WorstCase(images, labels), time.perf_counter()
-    clean, _ = worst.update(images, *batches.run(judge, images))
+    judged = batches.run(judge, images)
+    _require_finite("the clean images", judged[1])
+    clean, _ = worst.update(images, *judged)
     if on_clean:
         on_clean(clean, time.perf_counter() - start)
     results = []
@@ -144,6 +146,7 @@ def evaluate(
         )
         predictions, loss, distance = batches.run(judge, x_adv)
         _verify(name, x_adv, distance, threat)
+        _require_finite(name, loss)
         accuracy, worst_case_accuracy = worst.update(x_adv, predictions, loss, distance)
         seconds = time.perf_counter() - start
         result = AttackResult(name, describe(attack), accuracy, worst_case_accuracy, float(distance.max()), seconds)
@@ -222,6 +225,13 @@ def _common_threat(attacks):
     if len(threats) != 1:
         raise ValueError(f"attacks must be one or more of a single threat model, got {sorted(map(str, threats))}")
     return threats.pop()
+
+
+def _require_finite(name, loss):
+    """An argmax over NaN is some class all the same, and would count as one that stands."""
+    bad = int(np.sum(~np.isfinite(loss)))
+    if bad:
+        raise ValueError(f"classifier must return finite logits, got NaN or infinity for {bad} images under {name}")
 
 
 def _verify(name, x_adv, distance, threat):

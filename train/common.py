@@ -76,7 +76,11 @@ LOSS_REDUCTION = flags.DEFINE_enum(
     "loss_reduction", "sum", ["sum", "mean"], "Of the cross-entropies in a batch; the original's is the sum."
 )
 WEIGHT_AVERAGE = flags.DEFINE_float(
-    "weight_average", 0.0, "Decay of the moving average of the weights, which is what gets saved; 0 for none.", 0.0, 1.0
+    "weight_average",
+    0.0,
+    "Decay of the moving average of the weights, which is what gets saved; 0 for none.",
+    0.0,
+    0.99999,
 )
 DISTRIBUTION = flags.DEFINE_enum(
     "distribution",
@@ -134,8 +138,10 @@ def compiled_trainer(classifier: keras.Model, attack: PGD | None) -> Adversarial
 def strategy() -> tf.distribute.Strategy:
     """The distribution strategy of the flags."""
     gpus = tf.config.list_logical_devices("GPU")
-    mirrored = DISTRIBUTION.value == "mirrored" or (DISTRIBUTION.value == "auto" and len(gpus) > 1)
-    if not mirrored:
+    divisible = len(gpus) > 1 and BATCH_SIZE.value % len(gpus) == 0
+    if DISTRIBUTION.value == "auto" and len(gpus) > 1 and not divisible:
+        logging.warning("using 1 of %d GPUs: training_batch_size %d is no multiple", len(gpus), BATCH_SIZE.value)
+    if not (DISTRIBUTION.value == "mirrored" or (DISTRIBUTION.value == "auto" and divisible)):
         return tf.distribute.get_strategy()
     devices = gpus or tf.config.list_logical_devices("CPU")
     if BATCH_SIZE.value % len(devices):
@@ -150,7 +156,8 @@ def flag_lines() -> list[str]:
     lines = []
     for module in ("eval.common", "train.common"):
         for flag in flags.FLAGS.flags_by_module_dict()[module]:
-            if flag.name not in ALIASES and flag.value is not None:
+            # --checkpoint is about one start of the program, not about the run.
+            if flag.name not in (*ALIASES, "checkpoint") and flag.value is not None:
                 lines.append(flag.serialize())
     return lines
 
@@ -161,21 +168,38 @@ def check_same_run(recorded: list[str]) -> None:
     Raises:
       ValueError: if one differs that changes what is computed.
     """
-    then, now = (dict(line.lstrip("-").partition("=")[::2] for line in lines) for lines in (recorded, flag_lines()))
-    names = {name.removeprefix("no") if name.removeprefix("no") in flags.FLAGS else name for name in {*then, *now}}
-    changed = [name for name in sorted(names - _FREE) if _value(then, name) != _value(now, name)]
+    then, now = (_values(lines) for lines in (recorded, flag_lines()))
+    changed = []
+    for name in sorted({*then, *now} - _FREE):
+        # A flag that the recorded version did not have yet stands at its default, which is what there was before it.
+        default = flags.FLAGS[name].default_as_str if name in flags.FLAGS else None
+        before, after = (values.get(name, (default or "unset").strip("'")) for values in (then, now))
+        if before != after:
+            changed.append(f"--{name} was {before} and is {after}")
     if changed:
-        listed = ", ".join(f"--{name} was {_value(then, name)} and is {_value(now, name)}" for name in changed)
-        raise ValueError(f"model_dir holds a run with other flags ({listed}): take another --model_dir or delete it")
+        raise ValueError(
+            f"model_dir holds a run with other flags ({', '.join(changed)}): take another --model_dir or delete it"
+        )
     if then.get("max_num_training_steps") != now.get("max_num_training_steps") and (
         EPSILON_WARMUP.value or RATE_WARMUP.value or RATE_DECAY.value
     ):
         logging.warning("max_num_training_steps has changed, and with it the schedules of the run that is continued")
 
 
-def _value(values, name):
-    """The recorded text of a flag; a boolean one is written --name or --noname."""
-    return "false" if f"no{name}" in values else values.get(name, "unset") or "true"
+def _values(lines):
+    """Flag lines as a dict from name to text; --noname stands for name=false."""
+    values = {}
+    for line in lines:
+        name, equals, value = line.removeprefix("--").partition("=")
+        if not line.startswith("--"):
+            continue
+        if equals:
+            values[name] = value
+        elif name in flags.FLAGS:
+            values[name] = "true"
+        else:
+            values[name.removeprefix("no")] = "false"
+    return values
 
 
 def _loss(y, logits):

@@ -33,7 +33,6 @@ class Progress(keras.callbacks.Callback):
         """Moves the bar, and prints a line when one is due."""
         self._step += 1
         self._bar.update()
-        # The first step's time is mostly the building of the graph.
         if self._step % self._every and self._step != self._total:
             return
         then, start = self._mark

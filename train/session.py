@@ -1,6 +1,5 @@
 """A training run from flags to robustness table."""
 
-import contextlib
 import pathlib
 import signal
 import sys
@@ -9,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from eval import common as eval_common
-from tfrobust import checkpoints, datasets, export
+from tfrobust import checkpoints, datasets, evaluation, export, loading
 from tfrobust.attacks.base import describe
 from train import common
 from train.progress import Progress
@@ -17,13 +16,15 @@ from train.stopping import StopOnSignal
 from train.summaries import Summaries, save_strip
 
 FLAGS_FILE = "flags.txt"
+MODEL_FILE = loading.KERAS_FILE
 STRIP_EXAMPLES = 10
 
 
 def run(build_classifier) -> None:
     """Trains the classifier that `build_classifier()` makes, as the flags say, and leaves in --model_dir:
 
-    flags.txt, checkpoints, TensorBoard events, model.keras, saved_model/1, report.json, adversarial_examples.png.
+    flags.txt, checkpoints, TensorBoard events, model.keras, saved_model/1, report.json, adversarial_examples.png;
+    with --compare_undefended also undefended_report.json.
     """
     if common.STORE_ADV_PATH.value:
         eval_common.check_adversarial_path(common.STORE_ADV_PATH.value)
@@ -38,42 +39,59 @@ def run(build_classifier) -> None:
     if not len(train.labels):
         raise ValueError(f"held_out must leave some training examples, got {common.HELD_OUT.value}")
 
+    model_dir = pathlib.Path(common.MODEL_DIR.value)
+    check_model_dir(model_dir)
     strategy = common.strategy()
     with strategy.scope():
         classifier = build_classifier()
         trainer = common.compiled_trainer(classifier, attack)
-        model_dir = pathlib.Path(common.MODEL_DIR.value)
-        prepare_model_dir(model_dir, classifier)
+        model_dir.mkdir(parents=True, exist_ok=True)
         saved = checkpoints.TrainingCheckpoints(model_dir, trainer)
         start_step = restore(saved)
-    fit(trainer, train, saved, model_dir, start_step)
-
-    export.save_keras(classifier, model_dir / "model.keras")
-    export.export_saved_model(classifier, model_dir / "saved_model" / "1")
-    print(f"saved {model_dir}/model.keras and {model_dir}/saved_model/1")
-    with tf.device("/CPU:0") if common.EVAL_ON_CPU.value else contextlib.nullcontext():
-        report = eval_common.print_robustness_table(classifier, test, threat, str(model_dir))
-        eval_common.write_json(str(model_dir / "report.json"), report.as_json())
-        if common.STORE_ADV_PATH.value:
-            eval_common.write_adversarial_examples(common.STORE_ADV_PATH.value, report, test.labels)
-        shown = slice(STRIP_EXAMPLES)
-        titles = [f"{y} → {p}" if y != p else f"{y}" for y, p in zip(test.labels, report.predictions, strict=True)]
-        picture = model_dir / "adversarial_examples.png"
-        save_strip(picture, test.images[shown], report.x_adv[shown], threat.epsilon, titles[shown])
-        print(f"saved {picture}")
-        if common.COMPARE_UNDEFENDED.value:
-            compare_with_undefended(build_classifier, train, test, threat, report)
-
-
-def prepare_model_dir(model_dir: pathlib.Path, classifier: keras.Model) -> None:
-    """Makes the folder, or checks that the run in it has the same flags; records flags and architecture."""
-    record = model_dir / FLAGS_FILE
-    if record.is_file():
-        common.check_same_run(record.read_text(encoding="utf-8").splitlines())
-    model_dir.mkdir(parents=True, exist_ok=True)
-    with eval_common.whole_file(str(record)) as file:
+    with eval_common.whole_file(str(model_dir / FLAGS_FILE)) as file:
         file.write(("\n".join(common.flag_lines()) + "\n").encode())
     checkpoints.save_architecture(model_dir, classifier)
+    fit(trainer, train, saved, model_dir, start_step)
+
+    export.save_keras(classifier, model_dir / MODEL_FILE)
+    export.export_saved_model(classifier, model_dir / "saved_model" / "1")
+    print(f"saved {model_dir}/{MODEL_FILE} and {model_dir}/saved_model/1")
+    device = "/CPU:0" if common.EVAL_ON_CPU.value else None
+    with tf.device(device):
+        report = eval_common.print_robustness_table(classifier, test, threat, str(model_dir))
+    eval_common.write_report(str(model_dir / "report.json"), report)
+    if common.STORE_ADV_PATH.value:
+        eval_common.write_adversarial_examples(common.STORE_ADV_PATH.value, report, test.labels)
+    picture = model_dir / "adversarial_examples.png"
+    shown = slice(STRIP_EXAMPLES)
+    titles = [f"{y} → {p}" if y != p else f"{y}" for y, p in zip(test.labels, report.predictions, strict=True)]
+    with eval_common.whole_file(str(picture)) as file:
+        save_strip(file, test.images[shown], report.x_adv[shown], threat.epsilon, titles[shown])
+    print(f"saved {picture}")
+    if common.COMPARE_UNDEFENDED.value:
+        with strategy.scope():
+            twin = common.compiled_trainer(build_classifier(), None)
+        total, size = common.MAX_STEPS.value, common.BATCH_SIZE.value
+        print(f"\ntraining the undefended twin: {total} steps of {size} natural images", flush=True)
+        twin.fit(training_batches(train, 0), callbacks=[progress(0)], verbose=0, shuffle=False)
+        with tf.device(device):
+            undefended = eval_common.evaluate(twin.classifier, test, threat)
+        eval_common.write_report(str(model_dir / "undefended_report.json"), undefended)
+        print_side_by_side(report, undefended)
+
+
+def check_model_dir(model_dir: pathlib.Path) -> None:
+    """Refuses to continue a run in --model_dir with other flags, or from a checkpoint that is not there.
+
+    Raises:
+      ValueError: in either case; nothing has been written.
+    """
+    record = model_dir / FLAGS_FILE
+    if record.is_file() and checkpoints.newest(model_dir):
+        common.check_same_run(record.read_text(encoding="utf-8").splitlines())
+    prefix = common.CHECKPOINT.value
+    if prefix and not (pathlib.Path(f"{prefix}.index").is_file() and pathlib.Path(prefix).parent.samefile(model_dir)):
+        raise ValueError(f"checkpoint must be one in {model_dir}, such as {model_dir}/checkpoint-300, got {prefix!r}")
 
 
 def restore(saved: checkpoints.TrainingCheckpoints) -> int:
@@ -115,6 +133,16 @@ def training_batches(train: datasets.Arrays, start_step: int) -> tf.data.Dataset
     )
 
 
+def progress(start_step: int) -> Progress:
+    """The progress display of a training run."""
+    return Progress(
+        total_steps=common.MAX_STEPS.value,
+        start_step=start_step,
+        every=common.OUTPUT_STEPS.value,
+        batch_size=common.BATCH_SIZE.value,
+    )
+
+
 def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_step: int) -> None:
     """Trains from `start_step` to the end; leaves the program, after saving, on Ctrl-C and SIGTERM."""
     total = common.MAX_STEPS.value
@@ -136,13 +164,11 @@ def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_s
             images=train.images[:STRIP_EXAMPLES],
             labels=train.labels[:STRIP_EXAMPLES],
         ),
-        Progress(
-            total_steps=total,
-            start_step=start_step,
-            every=common.OUTPUT_STEPS.value,
-            batch_size=common.BATCH_SIZE.value,
-        ),
+        progress(start_step),
     ]
+    # They tell of an earlier end of this run.
+    for stale in (MODEL_FILE, "report.json"):
+        (model_dir / stale).unlink(missing_ok=True)
     attack = describe(trainer.attack) if trainer.attack else "natural images"
     size, precision = common.BATCH_SIZE.value, trainer.twin.precision
     replicas = trainer.distribute_strategy.num_replicas_in_sync
@@ -157,26 +183,20 @@ def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_s
         stop.restore()
     if stop.received is not None:
         name = signal.Signals(stop.received).name
+        without = " without --checkpoint" if common.CHECKPOINT.value else ""
         print(
-            f"stopped by {name} at step {saved.step}, which is saved: the same command goes on from there",
+            f"stopped by {name} at step {saved.step}, which is saved: the same command{without} goes on from there",
             file=sys.stderr,
         )
         sys.exit(128 + stop.received)
 
 
-def compare_with_undefended(build_classifier, train, test, threat, report) -> None:
-    """Trains a natural twin on the same batches and prints its accuracies beside the report's."""
-    classifier = build_classifier()
-    trainer = common.compiled_trainer(classifier, None)
-    total, size = common.MAX_STEPS.value, common.BATCH_SIZE.value
-    batches = training_batches(train, 0)
-    print(f"\ntraining the undefended twin: {total} steps of {size} natural images")
-    trainer.fit(batches, verbose=0, shuffle=False)
-    twin = eval_common.evaluate(classifier, test, threat)
-    rows = [("natural", report.clean_accuracy, twin.clean_accuracy)]
-    rows += [(a.name, a.accuracy, b.accuracy) for a, b in zip(report.attacks, twin.attacks, strict=True)]
-    rows += [("worst case", report.robust_accuracy, twin.robust_accuracy)]
+def print_side_by_side(report: evaluation.Report, undefended: evaluation.Report) -> None:
+    """The accuracies of both under each attack."""
+    rows = [("natural", report.clean_accuracy, undefended.clean_accuracy)]
+    rows += [(a.name, a.accuracy, b.accuracy) for a, b in zip(report.attacks, undefended.attacks, strict=True)]
+    rows += [("worst case", report.robust_accuracy, undefended.robust_accuracy)]
     width = max(len(name) for name, _, _ in rows)
-    print(f"{'accuracy':{width}}  {'robust':>9}  {'undefended':>10}")
-    for name, robust, undefended in rows:
-        print(f"{name:{width}}  {robust:>9.2%}  {undefended:>10.2%}")
+    print(f"\n{'accuracy':{width}}  {'robust':>9}  {'undefended':>10}")
+    for name, robust, other in rows:
+        print(f"{name:{width}}  {robust:>9.2%}  {other:>10.2%}")

@@ -41,7 +41,8 @@ def save_strip(path, x: np.ndarray, x_adv: np.ndarray, epsilon: float, titles: l
 class Summaries(keras.callbacks.Callback):
     """Writes scalars, averaged as `Progress` averages them, and strips to `model_dir`.
 
-    The tags are those of the original challenge as they stand in its event files: accuracy_adv, accuracy_nat, xent_adv.
+    The tags are accuracy_adv, xent_adv and accuracy_nat: those of the original challenge as TensorFlow 1 wrote them,
+    and the same for the natural accuracy.
 
     Args:
       model_dir: folder of the event files.

@@ -86,6 +86,7 @@ def test_bad_input_gets_one_clear_line(models, tmp_path, capsys):
     model, output = f"--model={models / 'model.keras'}", f"--output={tmp_path / 'r.json'}"
     assert "/nonexistent.keras" in fails(capsys, "--model=/nonexistent.keras", output)
     assert "num_examples" in fails(capsys, model, output, "--num_examples=1000")
+    assert "cannot be written" in fails(capsys, model, f"--output={tmp_path}")
     assert ".npz" in fails(capsys, model, output, "--save_adversarial=x.png")
     assert not list(tmp_path.iterdir())
     for wrong in ("--suite=everything", "--num_examples=0"):

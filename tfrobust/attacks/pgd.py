@@ -7,6 +7,7 @@ fgsm(ThreatModel("linf", 0.3))(model, x, y, seed=0)
 """
 
 import dataclasses
+import math
 import numbers
 
 import tensorflow as tf
@@ -51,7 +52,9 @@ class PGD:
             value = getattr(self, name)
             if not isinstance(value, numbers.Integral) or value < 1:
                 raise ValueError(f"{name} must be an integer of 1 or more, got {value!r}")
-        if not tf.is_tensor(self.step_size) and not (isinstance(self.step_size, numbers.Real) and self.step_size >= 0):
+        if not tf.is_tensor(self.step_size) and not (
+            isinstance(self.step_size, numbers.Real) and 0 <= self.step_size < math.inf
+        ):
             raise ValueError(f"step_size must be 0 or more, got {self.step_size!r}")
         if self.restarts > 1 and not self.random_start:
             raise ValueError(f"restarts must be 1 without random_start, got {self.restarts!r}: they would all be equal")
