@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 from tests.benchmarks import ceilings
 from tests.benchmarks.peers import PEERS, Problem, Run
@@ -133,6 +133,9 @@ def _check(name, x_adv, x, epsilon):
 def main(_) -> None:
     """Measures at every batch size."""
     values = flags.FLAGS
+    # Peers tell of every call, and TensorFlow of the batch sizes that are meant to differ.
+    logging.set_verbosity(logging.ERROR)
+    tf.get_logger().setLevel("ERROR")
     threads = values.threads or len(os.sched_getaffinity(0))
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
