@@ -41,7 +41,8 @@ class Progress(keras.callbacks.Callback):
         remaining = (self._total - self._step) * seconds / (self._step - then)
         text = (
             f"loss {logs['xent']:.3f}  natural {logs.get('natural_accuracy', float('nan')):.1%}  "
-            f"adversarial {logs['adversarial_accuracy']:.1%}  {speed:.0f} examples/s"
+            f"{'adversarial' if self.model.attack else 'training'} {logs['adversarial_accuracy']:.1%}  "
+            f"{speed:.0f} examples/s"
         )
         self._bar.set_postfix_str(text)
         if self._bar.disable:
