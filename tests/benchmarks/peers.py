@@ -99,11 +99,11 @@ def torchattacks(problem: Problem) -> Run:
     import torchattacks as ta
 
     attack = ta.PGD(
-        _torch_model(problem), eps=problem.epsilon, alpha=problem.step_size, steps=problem.steps, random_start=True
+        torch_model(problem), eps=problem.epsilon, alpha=problem.step_size, steps=problem.steps, random_start=True
     )
 
     def run(x, y):
-        return attack(_channels_first(torch, x), torch.from_numpy(y)).numpy()
+        return attack(channels_first(torch, x), torch.from_numpy(y)).numpy()
 
     return run
 
@@ -112,11 +112,11 @@ def torch_by_hand(problem: Problem, *, bfloat16: bool) -> Run:
     """The plain loop that one would write in torch, channels_last, in float32 or under bfloat16 autocast."""
     import torch
 
-    model = _torch_model(problem).to(memory_format=torch.channels_last)
+    model = torch_model(problem).to(memory_format=torch.channels_last)
     epsilon, step_size = problem.epsilon, problem.step_size
 
     def run(x, y):
-        x = _channels_first(torch, x).contiguous(memory_format=torch.channels_last)
+        x = channels_first(torch, x).contiguous(memory_format=torch.channels_last)
         y = torch.from_numpy(y)
         low, high = (x - epsilon).clamp_(min=0), (x + epsilon).clamp_(max=1)
         x_adv = torch.clamp(x + torch.empty_like(x).uniform_(-epsilon, epsilon), 0, 1)
@@ -153,11 +153,11 @@ def _compiled(model):
     return lambda x, training=False: logits(x)
 
 
-def _channels_first(torch, x):
+def channels_first(torch, x):
     return torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
 
 
-def _torch_model(problem):
+def torch_model(problem):
     """The challenge CNN in torch with the Keras model's weights."""
     import torch
 
