@@ -1,9 +1,19 @@
 """Input that cannot give a meaningful number, said in one line before the work begins."""
 
+import numbers
+
 import numpy as np
 import tensorflow as tf
 
 from tfrobust.attacks.base import LogitsFn
+
+
+def require_integer(argument: str, value: int, minimum: int, maximum: int | None = None) -> None:
+    """Raises ValueError unless `value` is an integer from `minimum` to `maximum`, both included."""
+    if isinstance(value, numbers.Integral) and minimum <= value and (maximum is None or value <= maximum):
+        return
+    wanted = f"an integer of at least {minimum}" if maximum is None else f"an integer from {minimum} to {maximum}"
+    raise ValueError(f"{argument} must be {wanted}, got {value!r}")
 
 
 def check_examples(images, labels, bounds) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,6 @@
-"""MNIST, CIFAR-10 and the small `digits` as arrays in their official order, and a resumable stream of training batches.
+"""MNIST, CIFAR-10 and the small `digits` as arrays in their official order.
 
     train = datasets.load("mnist", "train")
-    batches = datasets.training_batches(train.images, train.labels, batch_size=128, seed=0, num_steps=5000)
     test = datasets.load("mnist", "test", num_examples=1000)  # the first 1,000 images of the official test set
 
 TensorFlow Datasets (TFDS) shuffles what it prepares, whereas files of adversarial examples and published results refer
@@ -10,17 +9,15 @@ SHA-256, so that a wrong order is an error and never a wrong number. `digits` ne
 """
 
 import dataclasses
-import functools
 import hashlib
-import numbers
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from tfrobust import tfds_source
+from tfrobust.checks import require_integer
 
 
 class DatasetUnavailableError(RuntimeError):
@@ -138,7 +135,7 @@ def load(
     size = dataset.split_sizes[split]
     if num_examples is None:
         num_examples = size
-    _require_integer("num_examples", num_examples, 1, size)
+    require_integer("num_examples", num_examples, 1, size)
 
     if name == "digits":
         images, labels, scale = _digits(split)
@@ -167,122 +164,6 @@ def load(
     # the pixels are the same on every machine.
     images /= np.float32(scale)
     return Arrays(images, labels[chosen].astype(np.int64))
-
-
-def batch_indices(
-    num_examples: int, batch_size: int, *, seed: int, start_step: int = 0, num_steps: int
-) -> Iterator[np.ndarray]:
-    """Yields the example indices of the batches `start_step` to `start_step + num_steps - 1` of the training stream.
-
-    The stream is one permutation after another, that of an epoch being `default_rng([seed, epoch])`'s, cut into
-    batches with no tail dropped: every epoch visits every example once, and a batch may straddle epochs. A batch
-    depends on its step alone, so a run resumed at `start_step` continues exactly as it would have without the break.
-
-    Args:
-        num_examples: number of examples, at least 1.
-        batch_size: indices per batch, at least 1; it may exceed num_examples.
-        seed: non-negative integer; another seed gives another stream.
-        start_step: first batch to yield; those before it cost nothing.
-        num_steps: number of batches to yield.
-
-    Returns:
-        An iterator over num_steps int64 arrays [batch_size] with values in [0, num_examples).
-
-    Raises:
-        ValueError: an argument is not an integer or is too small; raised at the call, not at the first batch.
-    """
-    _require_integer("num_examples", num_examples, 1)
-    _require_integer("batch_size", batch_size, 1)
-    _require_integer("seed", seed, 0)
-    _require_integer("start_step", start_step, 0)
-    _require_integer("num_steps", num_steps, 0)
-
-    def permutation(epoch: int) -> np.ndarray:
-        return np.random.default_rng([seed, epoch]).permutation(num_examples).astype(np.int64)
-
-    def stream() -> Iterator[np.ndarray]:
-        epoch, offset = divmod(int(start_step) * int(batch_size), int(num_examples))
-        ahead = permutation(epoch)[offset:]
-        for _ in range(num_steps):
-            while len(ahead) < batch_size:
-                epoch += 1
-                ahead = np.concatenate([ahead, permutation(epoch)])
-            yield ahead[:batch_size]
-            ahead = ahead[batch_size:]
-
-    return stream()
-
-
-def training_batches(
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    batch_size: int,
-    seed: int,
-    start_step: int = 0,
-    num_steps: int,
-    random_shift: int = 0,
-) -> tf.data.Dataset:
-    """Returns the batches that `batch_indices` names as a tf.data.Dataset of known length `num_steps`.
-
-    Every batch has the same static shape, so a compiled training step is traced once; under tf.distribute it is the
-    global batch. Iterating again starts again at `start_step`.
-
-    Args:
-        images: [N, H, W, C], any dtype that converts to float32.
-        labels: [N], integers.
-        batch_size, seed, start_step, num_steps: see `batch_indices`.
-        random_shift: move each image by up to so many pixels in each direction, filling up with 0; a step's shifts
-            depend on seed and step alone.
-
-    Returns:
-        Dataset of (x float32 [batch_size, H, W, C], y int64 [batch_size]).
-
-    Raises:
-        ValueError: images and labels differ in length, or as for `batch_indices`.
-    """
-    images, labels = np.asarray(images, np.float32), np.asarray(labels, np.int64)
-    if len(images) != len(labels):
-        raise ValueError(f"labels must be as many as the {len(images)} images, got {len(labels)}")
-    indices = functools.partial(
-        batch_indices, len(images), batch_size, seed=seed, start_step=start_step, num_steps=num_steps
-    )
-    indices()  # checks the arguments here and not in a tf.data thread
-    _require_integer("random_shift", random_shift, 0)
-
-    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for step, batch in enumerate(indices(), start_step):
-            x = images[batch]
-            if random_shift:
-                x = shifted(x, random_shift, np.random.default_rng([seed, step, random_shift]))
-            yield x, labels[batch]
-
-    signature = (
-        tf.TensorSpec([batch_size, *images.shape[1:]], tf.float32),
-        tf.TensorSpec([batch_size], tf.int64),
-    )
-    # A generator, because tensors inside the dataset would be copied with it wherever it is serialised.
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_steps))
-    options = tf.data.Options()
-    # There are no files to divide among workers, and tf.distribute warns if it has to find that out.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
-
-
-def shifted(images: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Moves each image by up to `most` pixels in each direction, filling up with 0: [N, H, W, C] -> [N, H, W, C]."""
-    height, width = images.shape[1:3]
-    padded = np.pad(images, [(0, 0), (most, most), (most, most), (0, 0)])
-    places = rng.integers(0, 2 * most + 1, (len(images), 2))
-    return np.stack([image[r : r + height, c : c + width] for image, (r, c) in zip(padded, places, strict=True)])
-
-
-def _require_integer(argument: str, value: int, minimum: int, maximum: int | None = None) -> None:
-    if isinstance(value, numbers.Integral) and minimum <= value and (maximum is None or value <= maximum):
-        return
-    wanted = f"an integer of at least {minimum}" if maximum is None else f"an integer from {minimum} to {maximum}"
-    raise ValueError(f"{argument} must be {wanted}, got {value!r}")
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray, int]:

@@ -37,7 +37,7 @@ _COPIED_LAYERS = {
     keras.layers.Reshape,
     keras.layers.ZeroPadding2D,
 }
-_BFLOAT16_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
+_BFLOAT16_CPU_FEATURES = {"avx512_bf16", "amx_bf16"}
 
 
 def resolve(precision: Precision) -> str:
@@ -59,7 +59,7 @@ def cpu_has_bfloat16() -> bool:
         words = pathlib.Path("/proc/cpuinfo").read_text().split()
     except OSError:
         return False
-    return not _BFLOAT16_CPU_FLAGS.isdisjoint(words)
+    return not _BFLOAT16_CPU_FEATURES.isdisjoint(words)
 
 
 class AttackTwin:

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from eval import common as eval_common
-from tfrobust import checkpoints, datasets, evaluation, export, loading
+from tfrobust import batches, checkpoints, datasets, evaluation, export, loading
 from tfrobust.attacks.base import describe
 from train import common
 from train.progress import Progress
@@ -122,7 +122,7 @@ class Save(keras.callbacks.Callback):
 
 def training_batches(train: datasets.Arrays, start_step: int) -> tf.data.Dataset:
     """The batches of the flags from `start_step` to the end."""
-    return datasets.training_batches(
+    return batches.training_batches(
         train.images,
         train.labels,
         batch_size=common.BATCH_SIZE.value,
@@ -151,7 +151,7 @@ def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_s
         if trainer.optimizer.use_ema:
             trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
         return
-    batches = training_batches(train, start_step)
+    stream = training_batches(train, start_step)
     stop = StopOnSignal()
     callbacks = [
         stop,
@@ -178,7 +178,7 @@ def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_s
         flush=True,
     )
     try:
-        trainer.fit(batches, callbacks=callbacks, verbose=0, shuffle=False)
+        trainer.fit(stream, callbacks=callbacks, verbose=0, shuffle=False)
     finally:
         stop.restore()
     if stop.received is not None:

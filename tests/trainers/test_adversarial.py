@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfrobust import datasets
+from tfrobust import batches, datasets
 from tfrobust.attacks import PGD, fgsm
 from tfrobust.threat_models import ThreatModel
 from tfrobust.trainers import AdversarialTrainer
@@ -229,8 +229,8 @@ def test_digits():
     trainer.compile(keras.optimizers.Adam(3e-3), trainer.loss)
     loss = []
     for start_step in range(0, 60, 15):
-        batches = datasets.training_batches(
+        stream = batches.training_batches(
             train.images, train.labels, batch_size=64, seed=0, start_step=start_step, num_steps=15
         )
-        loss += trainer.fit(batches, shuffle=False, verbose=0).history["loss"]
+        loss += trainer.fit(stream, shuffle=False, verbose=0).history["loss"]
     assert np.all(np.diff(loss) < 0) and loss[-1] < 0.5 * loss[0], loss
