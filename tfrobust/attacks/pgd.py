@@ -99,7 +99,7 @@ class PGD:
             return restart + 1, best_x, tf.where(better, loss, best_loss), best_fooled | fooled
 
         count = tf.shape(x)[0]
-        start = (tf.constant(0), x, tf.fill([count], loss_minimum()), tf.fill([count], False))
+        start = (tf.constant(0), x, tf.fill([count], -math.inf), tf.fill([count], False))
         # Restarts one after the other: memory does not grow with their number.
         return tf.while_loop(lambda restart, *_: restart < self.restarts, body, start, parallel_iterations=1)[1]
 
@@ -118,11 +118,6 @@ class PGD:
             parallel_iterations=1,
         )
         return tf.stop_gradient(loop[1])
-
-
-def loss_minimum() -> tf.Tensor:
-    """Below every loss: what the first restart is compared with."""
-    return tf.constant(float("-inf"))
 
 
 def fgsm(threat: ThreatModel, loss: losses.LossFn = losses.cross_entropy) -> PGD:
