@@ -1,6 +1,7 @@
 """What the binaries share: flags on data and threat model, errors for people, tables."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from tfrobust import checkpoints, datasets, evaluation, export, loading, suites
-from tfrobust.threat_models import ThreatModel
+from tfrobust import checkpoints, datasets, evaluation, export, loading, reports, suites
+from tfrobust.attacks import catalogue
+from tfrobust.threat_models import NORMS, ThreatModel
 
 # The errors that speak to the user; any other is a defect of ours and keeps its traceback.
 USER_ERRORS = (
@@ -63,7 +65,7 @@ DATASET = flags.DEFINE_enum(
 DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of TensorFlow Datasets; default: TFDS_DATA_DIR, or TFDS's own."
 )
-NORM = flags.DEFINE_enum("norm", "linf", ["linf", "l2"], "Norm of the adversary's ball.")
+NORM = flags.DEFINE_enum("norm", "linf", list(NORMS), "Norm of the adversary's ball.")
 EPSILON = define_fraction("epsilon", 0.3, "Radius of the adversary's ball in pixel units, pixels being in [0, 1].")
 PRECISION = flags.DEFINE_enum(
     "precision",
@@ -74,7 +76,19 @@ PRECISION = flags.DEFINE_enum(
 )
 SEED = flags.DEFINE_integer("random_seed", 4557077, "Seed of everything random.", 0, 2**31 - 1)
 flags.DEFINE_alias("seed", "random_seed")
-SUITE = flags.DEFINE_enum("suite", "quick", sorted(suites.SUITES), "The table of attacks.")
+MIN_NORM = "min_norm"
+SUITE = flags.DEFINE_enum(
+    "suite",
+    "quick",
+    sorted([*suites.SUITES, MIN_NORM]),
+    f"The table of attacks. {MIN_NORM}, the smallest changes that alter the class, is for eval.robust_accuracy only.",
+)
+ATTACKS = flags.DEFINE_string(
+    "attacks",
+    None,
+    "Attacks by name instead of --suite, with their parameters: fgsm,pgd:steps=100:step_size=0.01,apgd_t. Names: "
+    f"{', '.join(catalogue.CATALOGUE)}.",
+)
 NUM_EVAL_EXAMPLES = flags.DEFINE_integer(
     "num_eval_examples",
     None,
@@ -127,44 +141,32 @@ def load_test_set() -> datasets.Arrays:
     return datasets.load(DATASET.value, "test", data_dir=DATA_DIR.value, num_examples=NUM_EVAL_EXAMPLES.value)
 
 
-def evaluate(classifier, test: datasets.Arrays, threat: ThreatModel, **callbacks) -> evaluation.Report:
-    """`evaluation.evaluate` with the flags' suite, seed, batch size and precision."""
+def attacks(threat: ThreatModel) -> tuple[suites.Suite, bool]:
+    """The attacks of --attacks or --suite, and whether each attacks only what those before left standing.
+
+    Raises:
+      ValueError: for attacks that do not exist, or for a suite of minimum-norm attacks.
+    """
+    if ATTACKS.value is not None:
+        return catalogue.parse(ATTACKS.value, threat), False
+    if SUITE.value == MIN_NORM:
+        raise ValueError(f"suite must be one of {', '.join(suites.SUITES)} here, got {MIN_NORM!r}")
+    return suites.SUITES[SUITE.value](threat), SUITE.value in suites.ONLY_STANDING
+
+
+def evaluate(classifier, test: datasets.Arrays, threat: ThreatModel, **arguments) -> reports.Report:
+    """`evaluation.evaluate` with the flags' attacks, seed, batch size and precision."""
+    rows, only_standing = attacks(threat)
     return evaluation.evaluate(
         classifier,
         test.images,
         test.labels,
-        suites.SUITES[SUITE.value](threat),
+        rows,
         seed=SEED.value,
         batch_size=EVAL_BATCH_SIZE.value,
         precision=PRECISION.value,
-        **callbacks,
-    )
-
-
-def print_robustness_table(classifier, test: datasets.Arrays, threat: ThreatModel, title: str) -> evaluation.Report:
-    """Runs --suite and prints each row as soon as it is known."""
-    width = max(len(name) for name in ("natural", *suites.SUITES[SUITE.value](threat)))
-    print(f"{title}: {len(test.labels)} test examples of {DATASET.value}, {threat.norm} epsilon {threat.epsilon:g}")
-    header = f"{'attack':{width}}  {'accuracy':>9}  {'worst case':>10}  {'seconds':>8}"
-    print(header, "-" * len(header), sep="\n", flush=True)
-    on_terminal = sys.stderr.isatty()
-
-    def row(name, accuracy, worst, seconds):
-        if on_terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-        print(f"{name:{width}}  {accuracy:>9.2%}  {worst:>10.2%}  {seconds:>8.1f}", flush=True)
-
-    def progress(name, done, total):
-        if on_terminal:
-            print(f"\r{name}: {done}/{total}", end="", file=sys.stderr, flush=True)
-
-    return evaluate(
-        classifier,
-        test,
-        threat,
-        on_clean=lambda accuracy, seconds: row("natural", accuracy, accuracy, seconds),
-        on_result=lambda result: row(result.name, result.accuracy, result.worst_case_accuracy, result.seconds),
-        on_progress=progress,
+        only_standing=only_standing,
+        **arguments,
     )
 
 
@@ -185,11 +187,13 @@ def whole_file(path: str):
         raise
 
 
-def write_report(path: str, report: evaluation.Report, **more: str) -> None:
-    """The report as indented JSON, with the flags that made it and `more` of them."""
+def write_report(path: str, report: reports.Report, red_flags=(), **more: str) -> None:
+    """The report as indented JSON, with red flags, the flags that made it and `more` of them."""
     values = {flag.name: flag.value for flag in flags.FLAGS.flags_by_module_dict()["eval.common"]}
     with whole_file(path) as file:
-        file.write((json.dumps({**report.as_json(), "flags": {**more, **values}}, indent=2) + "\n").encode())
+        signs = [dataclasses.asdict(sign) for sign in red_flags]
+        content = {**report.as_json(), "red_flags": signs, "flags": {**more, **values}}
+        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def check_output_path(path: str) -> None:
@@ -200,7 +204,7 @@ def check_output_path(path: str) -> None:
         raise OSError(f"{path} cannot be written: it is a folder, or its folder is not writable")
 
 
-def write_adversarial_examples(path: str, report: evaluation.Report, labels: np.ndarray) -> None:
+def write_adversarial_examples(path: str, report: reports.Report, labels: np.ndarray) -> None:
     """The report's x_adv: with labels and predictions as .npz, alone and flattened, as the challenges want it, as .npy.
 
     Raises:

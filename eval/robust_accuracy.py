@@ -1,15 +1,21 @@
 """Robust accuracy of a classifier under a table of attacks.
 
     python -m eval.robust_accuracy --model=models/mnist_fast --suite=mnist_table1_whitebox
+    python -m eval.robust_accuracy --model=models/mnist_fast --suite=autoattack --state=autoattack.npz
+    python -m eval.robust_accuracy --model=models/mnist_fast --attacks=fgsm,pgd:steps=100:step_size=0.01,square
+    python -m eval.robust_accuracy --model=models/mnist_fast --suite=min_norm --norm=l2 --curve=curve
 
 The model is a .keras file, a SavedModel or a training folder. Every adversarial example is checked: its distance, its
 pixel range, and its class by the model itself in float32.
 """
 
+import json
+
 from absl import flags
 
-from eval import common
-from tfrobust import loading
+from eval import common, smallest_changes, tables
+from tfrobust import loading, red_flags
+from tfrobust.evaluation_state import EvaluationState
 
 MODEL = flags.DEFINE_string("model", None, "A .keras file, a SavedModel folder or a --model_dir of training.")
 OUTPUT = flags.DEFINE_string("output", None, "Write the report to this JSON file.")
@@ -18,6 +24,13 @@ SAVE_ADVERSARIAL = flags.DEFINE_string(
     None,
     "Write the worst adversarial example of each image: .npz, or .npy in the challenge's format.",
 )
+STATE = flags.DEFINE_string(
+    "state", None, "Save the evaluation to this .npz file as it goes, and go on from there after a kill."
+)
+CURVE = flags.DEFINE_string(
+    "curve", None, "With --suite=min_norm: write accuracy against epsilon to this path plus .csv and .png."
+)
+RED_FLAGS = flags.DEFINE_bool("red_flags", True, "Look for signs that the numbers are not to be trusted.")
 flags.adopt_module_key_flags(common)
 
 
@@ -25,18 +38,50 @@ def main() -> None:
     """Evaluates --model and writes what was asked for."""
     if SAVE_ADVERSARIAL.value:
         common.check_adversarial_path(SAVE_ADVERSARIAL.value)
-    if OUTPUT.value:
-        common.check_output_path(OUTPUT.value)
+    for path in (OUTPUT.value, STATE.value, CURVE.value and f"{CURVE.value}.csv"):
+        if path:
+            common.check_output_path(path)
+    smallest = common.ATTACKS.value is None and common.SUITE.value == common.MIN_NORM
+    if CURVE.value and not smallest:
+        raise ValueError("curve needs --suite=min_norm, whose attacks give the accuracy at every epsilon")
+    if smallest and (STATE.value or SAVE_ADVERSARIAL.value):
+        raise ValueError("state and save_adversarial are for norm-bounded attacks, not for --suite=min_norm")
     threat = common.threat_model()
+    if not smallest:
+        attacks, _ = common.attacks(threat)
     classifier = loading.load_classifier(MODEL.value)
     test = common.load_test_set()
-    report = common.print_robustness_table(classifier, test, threat, MODEL.value)
+    if smallest:
+        return measure_smallest_changes(classifier, test, threat.norm)
+    state = EvaluationState(STATE.value) if STATE.value else None
+    report = tables.print_robustness_table(classifier, test, threat, MODEL.value, state=state)
     print(f"robust accuracy {report.robust_accuracy:.2%} (worst case of all rows, example by example)")
     print(f"seed {report.seed}, attack gradients in {report.precision}, predictions in float32")
+    found = []
+    if RED_FLAGS.value:
+        found = red_flags.inspect_report(report, attacks)
+        found += red_flags.inspect_classifier(
+            classifier, test.images, test.labels, threat, seed=report.seed, on_progress=tables.show_progress
+        )
+        tables.clear_progress()
+        for flag in found:
+            print(f"red flag, {flag.name}: {flag.observation}. {flag.likely_cause} ({flag.source})")
+        if not found:
+            print("no red flags")
     if OUTPUT.value:
-        common.write_report(OUTPUT.value, report, model=MODEL.value)
+        common.write_report(OUTPUT.value, report, found, model=MODEL.value)
     if SAVE_ADVERSARIAL.value:
         common.write_adversarial_examples(SAVE_ADVERSARIAL.value, report, test.labels)
+
+
+def measure_smallest_changes(classifier, test, norm) -> None:
+    """The table of --suite=min_norm and what is written of it."""
+    report = smallest_changes.print_table(classifier, test, norm, MODEL.value)
+    if OUTPUT.value:
+        with common.whole_file(OUTPUT.value) as file:
+            file.write((json.dumps(report.as_json(), indent=2) + "\n").encode())
+    if CURVE.value:
+        smallest_changes.write_curve(CURVE.value, report, MODEL.value)
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ def changed(value):
         ({"images": IMAGES[:, :4]}, r"classifier must take images of shape \(4, 6, 1\), got: .*(compatible|shape)"),
         ({"attacks": {}}, "attacks must be one or more of a single threat model"),
         ({"attacks": {"a": fgsm(LINF), "b": fgsm(ThreatModel("linf", 0.2))}}, "attacks must be .*single threat model"),
-        ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
+        ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
         ({"precision": "half"}, "precision must be .*, got 'half'"),
     ],
 )

@@ -95,3 +95,26 @@ def test_losses_are_float32_numbers_of_each_example(loss, label_dtype, dtype):
     assert value.dtype == tf.float32 and value.shape == (4,)
     for i in range(4):
         np.testing.assert_array_equal(loss(LOGITS[i : i + 1], Y[i : i + 1])[0], value[i])
+
+
+def test_dlr():
+    # (3 - 1) / (3 - 1) where the label is last of three, (2 - 3) / (3 - 1) where it is first, 0 / 0 for equal logits.
+    np.testing.assert_allclose(losses.dlr(LOGITS, Y), [1.0, -0.5, 0.0, 0.5], rtol=1e-6)
+    # Neither scale nor shift matters.
+    np.testing.assert_allclose(losses.dlr(1e3 * LOGITS[:2] + 7, Y[:2]), [1.0, -0.5], rtol=1e-6)
+    # (z_1 - z_2) / (z_2 - z_0) at (1, 2, 3): derivatives -1/4, 1/2 and -1/2 + 1/4.
+    np.testing.assert_allclose(gradient(losses.dlr, LOGITS[1:2], Y[1:2])[0], [-0.25, 0.5, -0.25], rtol=1e-6)
+
+
+def test_dlr_targeted():
+    logits, y, target = tf.constant([[4.0, 1.0, 3.0, 2.0]] * 2), tf.constant([0, 1]), tf.constant([2, 3])
+    # (3 - 4) / (4 - (2 + 1) / 2), (2 - 1) / 2.5.
+    np.testing.assert_allclose(losses.dlr_targeted(logits, (y, target)), [-0.4, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(losses.margin_targeted(logits, (y, target)), [-1.0, 1.0], rtol=1e-6)
+
+
+def test_ratios_need_enough_classes():
+    with pytest.raises(ValueError, match="dlr needs logits of at least 3 classes, got 2"):
+        losses.dlr(LOGITS[:, :2], Y)
+    with pytest.raises(ValueError, match="dlr_targeted needs logits of at least 4 classes, got 3"):
+        losses.dlr_targeted(LOGITS, (Y, Y))

@@ -90,3 +90,20 @@ def test_normal():
 def test_number_of_seeds_must_be_that_of_the_examples():
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
         seeds.uniform(seeds.per_example(0, tf.range(3)), tf.zeros([4, 2]), 0.0, 1.0)
+
+
+def test_seeds_for_each_example():
+    given = seeds.per_example(5, tf.range(4))
+    np.testing.assert_array_equal(seeds.for_each_example(given, 4), given)
+    made = seeds.for_each_example(7, 4)
+    assert made.shape == [4, 2] and len(np.unique(made, axis=0)) == 4
+    # The same for the first ones of a larger batch, and others for another seed.
+    np.testing.assert_array_equal(seeds.for_each_example(7, 9)[:4], made)
+    assert not np.any(np.all(seeds.for_each_example(8, 4) == made, axis=1))
+
+
+def test_fold_in_each_is_fold_in_of_each():
+    given = seeds.per_example(5, tf.range(4))
+    data = tf.constant([3, 0, 3, 9])
+    expected = [seeds.fold_in(given[i], data[i]) for i in range(4)]
+    np.testing.assert_array_equal(seeds.fold_in_each(given, data), expected)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfrobust import seeds
 from tfrobust.threat_models import ThreatModel
 
-NORMS = ("linf", "l2")
+NORMS = ("linf", "l2", "l1")
 
 
 def images(shape, seed=0, low=0.0, high=1.0):
@@ -60,7 +60,8 @@ def test_project_random_points(norm, epsilon):
         np.testing.assert_array_equal(projected, x)
     # Points of the ball, the centre among them, stay where they are.
     np.testing.assert_array_equal(threat.project(x, x), x)
-    np.testing.assert_allclose(threat.project(0.5 + 0.1 * epsilon * x, 0.5 + 0 * x), 0.5 + 0.1 * epsilon * x, atol=1e-7)
+    inside = 0.5 + 0.01 * epsilon * x
+    np.testing.assert_allclose(threat.project(inside, 0.5 + 0 * x), inside, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,11 @@ def test_steepest_ascent_by_hand():
     np.testing.assert_array_equal(linf[:, 0, :, 0], [[0.5, -0.5, 0], [0, 0, 0], [0, 0.5, 0]])
     l2 = ThreatModel("l2", 0.3).steepest_ascent(gradient, 0.5)
     np.testing.assert_allclose(l2[:, 0, :, 0], [[0.3, -0.4, 0], [0, 0, 0], [0, 0.5, 0]], atol=1e-7)
+    # One pixel of three is the least, two of them share the step.
+    l1 = ThreatModel("l1", 0.3).steepest_ascent(gradient, 0.5)
+    np.testing.assert_allclose(l1[:, 0, :, 0], [[0, -0.5, 0], [0, 0, 0], [0, 0.5, 0]], atol=1e-7)
+    l1 = ThreatModel("l1", 0.3).steepest_ascent(gradient, 0.5, coordinates=tf.constant([2, 2, 2]))
+    np.testing.assert_allclose(l1[:, 0, :, 0], [[0.25, -0.25, 0], [0, 0, 0], [0, 0.5, 0]], atol=1e-7)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
@@ -134,6 +140,13 @@ def test_random_start_is_uniform_in_the_ball(per_example):
     linf = np.reshape(ThreatModel("linf", 0.3).random_start(x, seed) - x, [count, 3]) / 0.3
     for i in range(3):
         assert kolmogorov_smirnov((linf[:, i] + 1) / 2) < limit
+    # In l1 |delta|_1 is epsilon U^(1/3), and |delta_i| / |delta|_1 is Beta(1, 2): its square complement is uniform.
+    delta = np.reshape(ThreatModel("l1", 0.3).random_start(x, seed) - x, [count, 3])
+    radius = np.abs(delta).sum(axis=1)
+    assert kolmogorov_smirnov((radius / 0.3) ** 3) < limit
+    for i in range(3):
+        assert kolmogorov_smirnov((1 - np.abs(delta[:, i]) / radius) ** 2) < limit
+        assert abs(np.mean(np.sign(delta[:, i]))) < 4 / np.sqrt(count)
     delta = np.reshape(ThreatModel("l2", 0.3).random_start(x, seed) - x, [count, 3])
     radius = np.linalg.norm(delta, axis=1)
     assert kolmogorov_smirnov((radius / 0.3) ** 3) < limit
@@ -151,6 +164,7 @@ def test_distance_by_hand():
     x, x_adv = tf.zeros([2, 1, 2, 1]), tf.concat([row(0.3, -0.4), row(0.0, 0.0)], axis=0)
     np.testing.assert_allclose(ThreatModel("linf", 1.0).distance(x_adv, x), [0.4, 0.0], rtol=1e-7)
     np.testing.assert_allclose(ThreatModel("l2", 1.0).distance(x_adv, x), [0.5, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(ThreatModel("l1", 1.0).distance(x_adv, x), [0.7, 0.0], rtol=1e-6)
     assert ThreatModel("l2", 1.0).distance(tf.cast(x_adv, tf.float64), x).dtype == tf.float32
 
 
@@ -175,7 +189,7 @@ def test_scaled_by_a_tensor_in_a_graph(norm):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("l1", 0.3), r"norm must be 'linf' or 'l2', got 'l1'"),
+        (("l0", 0.3), r"norm must be 'linf', 'l2' or 'l1', got 'l0'"),
         (("linf", -0.1), r"epsilon must be a finite number from 0 up, got -0.1"),
         (("l2", float("nan")), r"epsilon must be a finite number from 0 up, got nan"),
         (("l2", float("inf")), r"epsilon must be a finite number from 0 up, got inf"),

@@ -7,7 +7,6 @@ No attack is believed: distance, range and finiteness of every adversarial examp
 the classifier's own in float32, whatever the attack's gradients were computed with.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 
@@ -16,64 +15,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import Attack, LogitsFn, describe
-from tfrobust.checks import check_classifier, check_examples
+from tfrobust.attacks.base import Attack, LogitsFn, NotDifferentiableError, describe
+from tfrobust.checks import check_classifier, check_examples, require_integer
+from tfrobust.evaluation_state import EvaluationState, Progress, fingerprint
 from tfrobust.precision import AttackTwin, Precision
-from tfrobust.threat_models import ThreatModel
+from tfrobust.reports import AttackResult, Report
 
 
 class InvalidAdversarialExampleError(RuntimeError):
     """An attack returned images outside of its threat model."""
-
-
-@dataclasses.dataclass(frozen=True)
-class AttackResult:
-    """What one attack left standing.
-
-    Attributes:
-      name: the row's name in the suite.
-      attack: the attack's full configuration, as text.
-      accuracy: fraction in [0, 1] of the examples that are classified correctly under this attack alone.
-      worst_case_accuracy: the same under the natural image and every attack up to this one.
-      max_distance: the largest distance that the attack used, in pixel units of the threat's norm.
-      seconds: wall-clock time, graph building included.
-    """
-
-    name: str
-    attack: str
-    accuracy: float
-    worst_case_accuracy: float
-    max_distance: float
-    seconds: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """The result of `evaluate`; accuracies are fractions in [0, 1].
-
-    Attributes:
-      robust_accuracy: of the worst case of all attacks and the natural image, for each example.
-      x_adv: float32 [N, H, W, C], for each example the first adversarial image that fooled the classifier, or else the
-        one with the highest cross-entropy.
-      predictions: int64 [N], the classes of `x_adv`.
-    """
-
-    clean_accuracy: float
-    robust_accuracy: float
-    num_examples: int
-    seed: int
-    precision: str
-    threat_model: ThreatModel
-    attacks: tuple[AttackResult, ...]
-    x_adv: np.ndarray = dataclasses.field(repr=False)
-    predictions: np.ndarray = dataclasses.field(repr=False)
-
-    def as_json(self) -> dict:
-        """Everything but the arrays, as plain dicts, lists and numbers."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        del fields["x_adv"], fields["predictions"]
-        threat_model = {**dataclasses.asdict(self.threat_model), "bounds": list(self.threat_model.bounds)}
-        return {**fields, "threat_model": threat_model, "attacks": [dataclasses.asdict(a) for a in self.attacks]}
 
 
 def evaluate(
@@ -85,8 +35,11 @@ def evaluate(
     seed: int,
     batch_size: int = 100,
     precision: Precision = "auto",
+    only_standing: bool = False,
+    state: EvaluationState | None = None,
     on_clean: Callable[[float, float], None] | None = None,
     on_result: Callable[[AttackResult], None] | None = None,
+    on_skip: Callable[[str, str], None] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
     """Runs every attack on every example and reports what stands.
@@ -102,122 +55,142 @@ def evaluate(
       seed: of all noise.
       batch_size: examples for each compiled call.
       precision: of the attacks' gradients; see `precision.AttackTwin`. Not used where `classifier` is no keras.Model.
+      only_standing: attack only what every attack before has left standing, as AutoAttack does. The worst case is the
+        same, and cheaper; the accuracy under a later attack alone is not known then.
+      state: where the evaluation is saved as it goes, and resumed from.
       on_clean: called with the clean accuracy and its seconds, before the attacks.
-      on_result: called after each attack.
-      on_progress: called with the attack's name, examples done and N, after each batch.
+      on_result: called after each attack; for those that a resumed evaluation had behind it too.
+      on_skip: called with the name of an attack that cannot be run and the reason.
+      on_progress: called with the attack's name, examples done and their number, after each batch.
+
+    An attack that needs gradients of a classifier that has none is skipped; the others are run.
 
     Raises:
+      NotDifferentiableError: if all attacks need gradients and there are none.
       ValueError: for images that are not finite or out of bounds, labels that do not fit, attacks of several threat
-        models, or a classifier that does not take the images or does not return logits.
+        models, a classifier that does not take the images or does not return logits, or a state of another evaluation.
       InvalidAdversarialExampleError: if an attack breaks its threat model.
     """
     threat = _common_threat(attacks)
     images, labels = check_examples(images, labels, threat.bounds)
+    require_integer("batch_size", batch_size, 1)
     if isinstance(classifier, keras.Model):
         twin = AttackTwin(classifier, precision)
         judge_fn, gradient_fn, precision = (lambda x: classifier(x, training=False)), twin.logits_fn, twin.precision
     else:
         judge_fn, gradient_fn, precision = classifier, (lambda: classifier), "float32"
-    batches = _Batches(images, labels, batch_size)
-    check_classifier(judge_fn, images[: batches.size], labels)
+    check_classifier(judge_fn, images[:batch_size], labels)
+    examples = _Examples(images, labels, threat, judge_fn, batch_size)
 
-    @tf.function
-    def judge(x, y, x_clean):
-        logits = tf.cast(judge_fn(x), tf.float32)
-        return tf.argmax(logits, axis=-1), losses.cross_entropy(logits, y), threat.distance(x, x_clean)
-
-    # Clean images are adversarial examples of distance 0: the start of the worst case.
-    worst, start = _WorstCase(images, labels), time.perf_counter()
-    judged = batches.run(judge, images)
-    _require_finite("the clean images", judged[1])
-    clean, _ = worst.update(images, *judged)
+    start, everything = time.perf_counter(), np.arange(len(images))
+    predictions, loss, _, logits = examples.judge("the clean images", images, everything)
+    progress = Progress(images, labels)
+    clean, _ = progress.worst.update(everything, images, predictions, loss)
     if on_clean:
         on_clean(clean, time.perf_counter() - start)
-    results = []
+    if state is not None:
+        state.open(fingerprint(images, labels, logits, attacks, seed, precision, only_standing))
+        state.resume(progress)
+    skipped = []
     for name, attack in attacks.items():
-        start = time.perf_counter()
-
-        @tf.function
-        def perturb(x, y, index, attack=attack):
-            return attack(gradient_fn(), x, y, seed=seeds.per_example(seed, index), judge_fn=judge_fn)
-
-        x_adv = batches.perturb(
-            name, perturb, lambda done, name=name: on_progress and on_progress(name, done, len(images))
-        )
-        predictions, loss, distance = batches.run(judge, x_adv)
-        _verify(name, x_adv, distance, threat)
-        _require_finite(name, loss)
-        accuracy, worst_case_accuracy = worst.update(x_adv, predictions, loss, distance)
-        seconds = time.perf_counter() - start
-        result = AttackResult(name, describe(attack), accuracy, worst_case_accuracy, float(distance.max()), seconds)
-        results.append(result)
+        if name not in progress.results:
+            start = time.perf_counter() - progress.seconds
+            indices = np.flatnonzero(progress.worst.standing) if only_standing else everything
+            try:
+                for batch, x_adv in examples.perturb(name, attack, gradient_fn, seed, indices[progress.done :]):
+                    progress.add(batch, x_adv, time.perf_counter() - start)
+                    if on_progress:
+                        on_progress(name, progress.done, len(indices))
+                    if state is not None:
+                        state.save(progress)
+            except NotDifferentiableError as error:
+                skipped.append(name)
+                if len(skipped) == len(attacks):
+                    raise
+                if on_skip:
+                    on_skip(name, str(error))
+                continue
+            predictions, loss, distance, _ = examples.judge(name, progress.x_adv, indices)
+            accuracy, worst_case = progress.worst.update(indices, progress.x_adv[indices], predictions, loss)
+            progress.finish(
+                AttackResult(
+                    name=name,
+                    attack=describe(attack),
+                    accuracy=worst_case if only_standing else accuracy,
+                    worst_case_accuracy=worst_case,
+                    num_attacked=len(indices),
+                    max_distance=float(distance.max(initial=0.0)),
+                    seconds=time.perf_counter() - start,
+                )
+            )
+            if state is not None:
+                state.save(progress, now=True)
         if on_result:
-            on_result(result)
+            on_result(progress.results[name])
     return Report(
         clean_accuracy=clean,
-        robust_accuracy=worst.accuracy,
+        robust_accuracy=progress.worst.accuracy,
         num_examples=len(images),
         seed=seed,
         precision=precision,
         threat_model=threat,
-        attacks=tuple(results),
-        x_adv=worst.x_adv,
-        predictions=worst.predictions,
+        attacks=tuple(progress.results.values()),
+        x_adv=progress.worst.x_adv,
+        predictions=progress.worst.predictions,
+        skipped=tuple(skipped),
     )
 
 
-class _Batches:
-    """Runs compiled functions over all examples in batches of one fixed shape, so that nothing is traced twice."""
+class _Examples:
+    """The examples of an evaluation, attacked and judged in batches of one shape, so that nothing is traced twice."""
 
-    def __init__(self, images, labels, batch_size):
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be 1 or more, got {batch_size!r}")
-        self.images, self.labels = images, labels
-        self.size = min(batch_size, len(images))
+    def __init__(self, images, labels, threat, judge_fn, batch_size):
+        self._images, self._labels, self._threat = images, labels, threat
+        self._judge_fn, self._batch_size = judge_fn, batch_size
 
-    def run(self, fn, x):
-        """`fn(x, labels, images)` of all examples: a list of arrays [N, ...]."""
-        parts = [[part.numpy() for part in fn(x[i], self.labels[i], self.images[i])] for i in self._indices()]
-        return [np.concatenate(part)[: len(x)] for part in zip(*parts, strict=True)]
+        @tf.function(autograph=False)
+        def look(x, y, x_clean):
+            logits = tf.cast(judge_fn(x), tf.float32)
+            return tf.argmax(logits, axis=-1), losses.cross_entropy(logits, y), threat.distance(x, x_clean), logits
 
-    def perturb(self, name, fn, on_batch):
-        """`fn(images, labels, index)` of all examples: an array [N, H, W, C]."""
-        parts = []
-        for i in self._indices():
-            x_adv = np.asarray(fn(self.images[i], self.labels[i], i))
-            if x_adv.shape != self.images[i].shape:
+        self._look = look
+
+    def perturb(self, name, attack, gradient_fn, seed, indices):
+        """Yields batches of `indices` with the attack's images of them, [B, H, W, C]."""
+
+        @tf.function(autograph=False)
+        def perturb(x, y, index):
+            return attack(gradient_fn(), x, y, seed=seeds.per_example(seed, index), judge_fn=self._judge_fn)
+
+        for batch, count in self._batches(indices):
+            x_adv = np.asarray(perturb(self._images[batch], self._labels[batch], batch))
+            if x_adv.shape != self._images[batch].shape:
                 raise InvalidAdversarialExampleError(
-                    f"{name} returned images of shape {x_adv.shape}, expected {self.images[i].shape}"
+                    f"{name} returned images of shape {x_adv.shape}, expected {self._images[batch].shape}"
                 )
-            parts.append(x_adv)
-            on_batch(min(len(parts) * self.size, len(self.images)))
-        return np.concatenate(parts)[: len(self.images)]
+            yield batch[:count], x_adv[:count]
 
-    def _indices(self):
-        for start in range(0, len(self.images), self.size):
-            yield np.minimum(np.arange(start, start + self.size), len(self.images) - 1)
+    def judge(self, name, x_adv, indices):
+        """Predictions, losses, distances and logits of the images x_adv [N, H, W, C] at `indices`, all checked."""
+        parts = [[], [], [], []]
+        for batch, count in self._batches(indices):
+            for part, values in zip(
+                parts, self._look(x_adv[batch], self._labels[batch], self._images[batch]), strict=True
+            ):
+                part.append(values.numpy()[:count])
+        predictions, loss, distance, logits = (np.concatenate(part) if part else np.zeros(0) for part in parts)
+        _verify(name, x_adv[indices], distance, self._threat)
+        _require_finite(name, loss)
+        return predictions, loss, distance, logits
 
-
-class _WorstCase:
-    """For each example the first image that fools the classifier, or else the one with the highest loss."""
-
-    def __init__(self, images, labels):
-        self.labels = labels
-        self.x_adv = images.copy()
-        self.predictions = labels.copy()
-        self.loss = np.full(len(images), -np.inf)
-
-    @property
-    def accuracy(self):
-        return float(np.mean(self.predictions == self.labels))
-
-    def update(self, x_adv, predictions, loss, distance):
-        """Takes in an attack's result; returns its accuracy and the running worst case."""
-        standing = self.predictions == self.labels
-        better = standing & ((predictions != self.labels) | (loss > self.loss))
-        self.x_adv[better], self.predictions[better] = x_adv[better], predictions[better]
-        self.loss[better] = loss[better]
-        return float(np.mean(predictions == self.labels)), self.accuracy
+    def _batches(self, indices):
+        """The indices in batches of one size, with the number of those that count: a last batch that is not full is
+        filled up with copies of its last index."""
+        number = -(-len(indices) // self._batch_size)
+        size = -(-len(indices) // max(number, 1))
+        for start in range(0, len(indices), max(size, 1)):
+            batch = np.minimum(np.arange(start, start + size), len(indices) - 1)
+            yield indices[batch], min(size, len(indices) - start)
 
 
 def _common_threat(attacks):
@@ -235,6 +208,8 @@ def _require_finite(name, loss):
 
 
 def _verify(name, x_adv, distance, threat):
+    if not len(x_adv):
+        return
     low, high = threat.bounds
     if not np.isfinite(x_adv).all():
         raise InvalidAdversarialExampleError(f"{name} returned images that are not finite")

@@ -1,7 +1,8 @@
 """What attacks ascend: functions of logits [B, K] and labels [B] that give one float32 number for each example.
 
 The higher the loss, the worse for the defender. A targeted attack passes its target class as the label and wraps the
-loss in `Targeted`, so that the sign is decided in one place.
+loss in `Targeted`, so that the sign is decided in one place. Losses that look at a pair of classes (`dlr_targeted`,
+`margin_targeted`) get the pair (labels, targets) instead of the labels.
 """
 
 import dataclasses
@@ -10,6 +11,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 LossFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+# Keeps a quotient finite where logits are equal.
+TINY = 1e-12
 
 
 def cross_entropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -28,6 +32,44 @@ def margin(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     is_label = tf.one_hot(tf.cast(y, tf.int64), logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
     label_logit = tf.reduce_sum(tf.where(is_label, logits, 0.0), axis=-1)
     return tf.reduce_max(tf.where(is_label, logits.dtype.min, logits), axis=-1) - label_logit
+
+
+def dlr(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """The difference of logits ratio, [B, K >= 3] and [B] -> [B]; positive exactly where the class is not y.
+
+        -(z_y - max_{k != y} z_k) / (z_(1) - z_(3)),    z_(1) >= z_(2) >= ... being the sorted logits
+
+    Croce and Hein 2020, equation 6: it changes neither with a shift nor with a positive scale of the logits, so that no
+    scale makes its gradient vanish.
+
+    Raises:
+      ValueError: for fewer than 3 classes.
+    """
+    _require_classes("dlr", logits, 3)
+    largest = tf.math.top_k(tf.cast(logits, tf.float32), 3).values
+    return margin(logits, y) / (largest[:, 0] - largest[:, 2] + TINY)
+
+
+def dlr_targeted(logits: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """The difference of logits ratio toward a target class, [B, K >= 4] and ([B] labels, [B] targets) -> [B].
+
+        -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2)
+
+    Croce and Hein 2020, equation 7. Positive exactly where the target's logit is above the label's.
+
+    Raises:
+      ValueError: for fewer than 4 classes.
+    """
+    _require_classes("dlr_targeted", logits, 4)
+    largest = tf.math.top_k(tf.cast(logits, tf.float32), 4).values
+    return margin_targeted(logits, pair) / (largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2 + TINY)
+
+
+def margin_targeted(logits: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+    """z_t - z_y, [B, K] and ([B] labels, [B] targets) -> [B]: ascended by MultiTargeted (Gowal et al. 2019)."""
+    logits = tf.cast(logits, tf.float32)
+    label, target = (tf.one_hot(tf.cast(part, tf.int64), logits.shape[-1]) for part in pair)
+    return tf.reduce_sum((target - label) * logits, axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,3 +102,8 @@ class Targeted:
 
     def __call__(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return -self.loss(logits, y)
+
+
+def _require_classes(name, logits, needed):
+    if logits.shape[-1] < needed:
+        raise ValueError(f"{name} needs logits of at least {needed} classes, got {logits.shape[-1]}")

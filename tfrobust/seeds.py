@@ -36,6 +36,21 @@ def fold_in(seed, data) -> tf.Tensor:
     return _for_each(lambda s: tf.random.fold_in(s, data), as_tensor(seed), tf.TensorSpec([2], tf.int32))
 
 
+def for_each_example(seed, count) -> tf.Tensor:
+    """Seeds [B, 2] of `count` examples: those of `seed` itself where it has one for each, else derived from it."""
+    seed = as_tensor(seed)
+    if seed.shape.rank == 2:
+        return seed
+    return fold_in_each(tf.repeat(seed[tf.newaxis], count, axis=0), tf.range(count))
+
+
+def fold_in_each(seed: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
+    """`fold_in` of each of the seeds [B, 2] with its own int of `data` [B]."""
+    return tf.map_fn(
+        lambda pair: tf.random.fold_in(*pair), (seed, data), fn_output_signature=tf.TensorSpec([2], tf.int32)
+    )
+
+
 def uniform(seed, like: tf.Tensor, low: float, high: float) -> tf.Tensor:
     """Uniform numbers in [low, high) of the shape and dtype of `like` [B, ...]."""
     return _draw(tf.random.stateless_uniform, seed, like, minval=low, maxval=high)

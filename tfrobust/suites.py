@@ -1,10 +1,23 @@
-"""Named tables of attacks, each a dict from the name of a row to an attack; all rows share one threat model."""
+"""Named tables of attacks, each a dict from the name of a row to an attack; all rows share one threat model.
+
+AutoAttack (Croce and Hein 2020; l1: 2021) is a table too, whose rows attack only what the rows before left standing:
+
+    evaluate(classifier, images, labels, autoattack(threat), seed=0, only_standing=True)
+"""
 
 from collections.abc import Callable
 
 from tfrobust import losses
+from tfrobust.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
 from tfrobust.attacks.base import Attack
+from tfrobust.attacks.carlini_wagner import CarliniWagnerL2
+from tfrobust.attacks.carlini_wagner_linf import CarliniWagnerLinf
+from tfrobust.attacks.ddn import DDN
+from tfrobust.attacks.deepfool import DeepFool
+from tfrobust.attacks.fab import FAB
+from tfrobust.attacks.minimum_norm import MinimumNormAttack
 from tfrobust.attacks.pgd import PGD, fgsm
+from tfrobust.attacks.square import Square
 from tfrobust.attacks.targets import TargetedPGD, runner_up
 from tfrobust.threat_models import ThreatModel
 
@@ -37,10 +50,69 @@ def mnist_table1_whitebox(threat: ThreatModel) -> Suite:
     }
 
 
+def autoattack(threat: ThreatModel) -> Suite:
+    """AutoAttack "standard": APGD-CE, APGD-T, FAB-T and Square, with the published budgets.
+
+    In linf and l2 one restart and nine target classes; in l1 five restarts of APGD-CE and five target classes of
+    APGD-T. Classifiers with fewer classes have fewer targets.
+    """
+    l1 = threat.norm == "l1"
+    return {
+        "APGD-CE": apgd_ce(threat, restarts=5 if l1 else 1),
+        "APGD-T": apgd_t(threat, targets=5 if l1 else 9),
+        "FAB-T": FAB(threat, steps=100, targets=9),
+        "Square": Square(threat, queries=5000),
+    }
+
+
+def autoattack_plus(threat: ThreatModel) -> Suite:
+    """AutoAttack "plus": also APGD on the untargeted ratio and untargeted FAB, with five restarts."""
+    return {
+        "APGD-CE": apgd_ce(threat, restarts=5),
+        "APGD-DLR": apgd_dlr(threat, restarts=5),
+        "FAB": FAB(threat, steps=100, restarts=5),
+        "Square": Square(threat, queries=5000),
+        "APGD-T": apgd_t(threat, targets=9),
+        "FAB-T": FAB(threat, steps=100, targets=9),
+    }
+
+
+def autoattack_rand(threat: ThreatModel) -> Suite:
+    """AutoAttack "rand", for randomised classifiers: APGD on gradients averaged over 20 evaluations."""
+    return {
+        "APGD-CE": apgd_ce(threat, eot_samples=20),
+        "APGD-DLR": apgd_dlr(threat, eot_samples=20),
+    }
+
+
+def min_norm(norm: str, bounds: tuple[float, float] = (0.0, 1.0)) -> dict[str, MinimumNormAttack]:
+    """The minimum-norm attacks of a norm, for `minimum_norm_evaluation.evaluate_minimum_norm`."""
+    fab = FAB(ThreatModel(norm, 1.0, bounds), steps=100, targets=9)
+    if norm == "l2":
+        return {
+            "DeepFool": DeepFool("l2", bounds),
+            "DDN": DDN(bounds=bounds),
+            "FAB-T": fab,
+            "CW-L2": CarliniWagnerL2(bounds=bounds),
+        }
+    if norm == "linf":
+        return {
+            "DeepFool": DeepFool("linf", bounds),
+            "FAB-T": fab,
+            "CW-Linf": CarliniWagnerLinf(bounds=bounds),
+        }
+    return {"FAB-T": fab}
+
+
 SUITES: dict[str, Callable[[ThreatModel], Suite]] = {
     "quick": quick,
     "mnist_table1_whitebox": mnist_table1_whitebox,
+    "autoattack": autoattack,
+    "autoattack_plus": autoattack_plus,
+    "autoattack_rand": autoattack_rand,
 }
+# Their rows attack what still stands.
+ONLY_STANDING = frozenset({"autoattack", "autoattack_plus", "autoattack_rand"})
 
 
 def _pgd(threat, steps, **arguments):

@@ -36,6 +36,9 @@ STEPS = flags.DEFINE_integer("k", 40, "Steps of the PGD attack that is trained a
 flags.DEFINE_alias("steps", "k")
 STEP_SIZE = common.define_fraction("a", 0.01, "Length of an attack step in pixel units.")
 flags.DEFINE_alias("step_size", "a")
+STEP_DECAY = flags.DEFINE_float(
+    "step_decay", 1.0, "What the length of each attack step is multiplied by for the next one.", 0.0, 1.0
+)
 TRAINING_EPSILON = common.define_fraction(
     "training_epsilon", None, "Epsilon of the attack that is trained against; default: --epsilon, which is evaluated."
 )
@@ -99,8 +102,8 @@ ALIASES = ("steps", "step_size", "seed", "num_examples")
 # They may differ between a run and its continuation.
 _FREE = {
     *("model_dir", "max_num_training_steps", "num_output_steps", "num_summary_steps", "num_checkpoint_steps"),
-    *("num_eval_examples", "eval_batch_size", "eval_on_cpu", "store_adv_path", "suite", "compare_undefended"),
-    *("data_dir", "distribution", "checkpoint"),
+    *("num_eval_examples", "eval_batch_size", "eval_on_cpu", "store_adv_path", "suite", "attacks"),
+    *("compare_undefended", "data_dir", "distribution", "checkpoint"),
 }
 
 
@@ -111,7 +114,9 @@ def training_attack() -> PGD | None:
     loss = losses.cross_entropy if LOSS_FUNC.value == "xent" else losses.CWMargin(kappa=50)
     epsilon = common.EPSILON.value if TRAINING_EPSILON.value is None else TRAINING_EPSILON.value
     threat = ThreatModel(common.NORM.value, epsilon)
-    return PGD(threat, STEPS.value, STEP_SIZE.value, loss=loss, random_start=RANDOM_START.value)
+    return PGD(
+        threat, STEPS.value, STEP_SIZE.value, loss=loss, random_start=RANDOM_START.value, step_decay=STEP_DECAY.value
+    )
 
 
 def compiled_trainer(classifier: keras.Model, attack: PGD | None) -> AdversarialTrainer:

@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 
 from eval import common as eval_common
-from tfrobust import batches, checkpoints, datasets, evaluation, export, loading
+from eval import tables
+from tfrobust import batches, checkpoints, datasets, export, loading, reports
 from tfrobust.attacks.base import describe
 from train import common
 from train.progress import Progress
@@ -31,6 +32,7 @@ def run(build_classifier) -> None:
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
     threat = eval_common.threat_model()
+    eval_common.attacks(threat)  # raises where they are not for a closing table
     attack = common.training_attack()
     name = eval_common.DATASET.value
     train = datasets.load(name, "train", data_dir=eval_common.DATA_DIR.value)
@@ -58,7 +60,7 @@ def run(build_classifier) -> None:
     print(f"saved {model_dir}/{MODEL_FILE} and {model_dir}/saved_model/1")
     device = "/CPU:0" if common.EVAL_ON_CPU.value else None
     with tf.device(device):
-        report = eval_common.print_robustness_table(classifier, test, threat, str(model_dir))
+        report = tables.print_robustness_table(classifier, test, threat, str(model_dir))
     eval_common.write_report(str(model_dir / "report.json"), report)
     if common.STORE_ADV_PATH.value:
         eval_common.write_adversarial_examples(common.STORE_ADV_PATH.value, report, test.labels)
@@ -191,7 +193,7 @@ def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_s
         sys.exit(128 + stop.received)
 
 
-def print_side_by_side(report: evaluation.Report, undefended: evaluation.Report) -> None:
+def print_side_by_side(report: reports.Report, undefended: reports.Report) -> None:
     """The accuracies of both under each attack."""
     rows = [("natural", report.clean_accuracy, undefended.clean_accuracy)]
     rows += [(a.name, a.accuracy, b.accuracy) for a, b in zip(report.attacks, undefended.attacks, strict=True)]

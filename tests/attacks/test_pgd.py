@@ -1,5 +1,7 @@
-"""PGD: exact steps on linear models, the challenge's loop, restarts judged example by example, one compiled graph."""
+"""PGD and its special cases: exact steps on linear models, the challenge's loop, restarts judged example by example,
+one compiled graph."""
 
+import dataclasses
 import functools
 
 import keras
@@ -10,6 +12,8 @@ from keras import layers
 
 from tfrobust import losses, seeds
 from tfrobust.attacks import PGD, fgsm
+from tfrobust.attacks.base import input_gradient
+from tfrobust.attacks.pgd import RFGSM, bim
 from tfrobust.threat_models import ThreatModel
 
 LINF, L2 = ThreatModel("linf", 0.3), ThreatModel("l2", 1.0)
@@ -70,6 +74,62 @@ def test_l2_step_by_hand():
         attack = PGD(ThreatModel("l2", 0.5), steps, step_size=0.25, random_start=False)
         np.testing.assert_allclose(np.ravel(attack(logits_fn, x, y, seed=0)), expected, atol=1e-6)
     np.testing.assert_allclose(np.ravel(fgsm(ThreatModel("l2", 0.5))(logits_fn, x, y, seed=0)), [0.4, 0.6], atol=1e-6)
+
+
+def test_l1_step_by_hand():
+    # Of two pixels a step moves the one whose gradient is larger, up to the wall: there the projection cuts it.
+    logits_fn, x, y = linear(3.0, -4.0), image(0.5, 0.5), tf.constant([0])
+    for steps, expected in ((1, [0.5, 0.2]), (2, [0.5, 0.0])):
+        attack = PGD(ThreatModel("l1", 0.8), steps, step_size=0.3, random_start=False)
+        np.testing.assert_allclose(np.ravel(attack(logits_fn, x, y, seed=0)), expected, atol=1e-6)
+
+
+def test_run_from_a_start_by_hand():
+    # One step of 0.1 along (+, -) from (0.6, 0.45); the ball of radius 0.1 around (0.5, 0.5) cuts the first pixel.
+    # The loss is its own business: here it gets a weight as its y.
+    attack = PGD(ThreatModel("linf", 0.1), 1, 0.1, loss=lambda logits, weight: weight * logits[:, 1])
+    x, x_start = image(0.5, 0.5), image(0.6, 0.45)
+    x_adv = attack.run_from(linear(2.0, -1.0), x, tf.constant([3.0]), x_start)
+    np.testing.assert_allclose(np.ravel(x_adv), [0.6, 0.4], atol=1e-6)
+    np.testing.assert_array_equal(attack.start(x, 4), attack.threat.random_start(x, 4))
+    np.testing.assert_array_equal(dataclasses.replace(attack, random_start=False).start(x, 4), x)
+
+
+def test_bim_has_no_random_start():
+    threat = ThreatModel("linf", 0.3)
+    assert bim(threat, 4, 0.1, losses.margin) == PGD(threat, 4, 0.1, losses.margin, random_start=False)
+    assert bim(threat) == PGD(threat, 10, 1.25 * 0.3 / 10, random_start=False)
+    # Four steps of 0.09375 reach 0.3 and stay there.
+    x_adv = bim(threat, 4)(linear(2.0, -1.0), image(0.5, 0.5), tf.constant([0]), seed=0)
+    np.testing.assert_allclose(np.ravel(x_adv), [0.8, 0.2], atol=1e-6)
+    with pytest.raises(ValueError, match="steps must be an integer of 1 or more, got 0"):
+        bim(threat, 0)
+
+
+def test_r_fgsm_by_hand():
+    # With alpha = 0.1 of epsilon = 0.4 a pixel moves by 0.3 s + 0.1 r, s being the gradient's sign and r a random one:
+    # by 0.4 s or 0.2 s, and by 0.1 r where the gradient is 0. Without a random step it is FGSM.
+    weights = np.tile([1.0, -1.0, 0.0], 100).astype(np.float32)
+    x, y, threat = tf.fill([1, 1, 300, 1], 0.5), tf.constant([0]), ThreatModel("linf", 0.4)
+    delta = np.ravel(RFGSM(threat, random_fraction=0.25)(linear(*weights), x, y, seed=0) - x)
+    moved, still = (delta * weights)[weights != 0], delta[weights == 0]
+    assert np.all(np.isclose(moved, 0.4, atol=1e-6) | np.isclose(moved, 0.2, atol=1e-6))
+    assert np.all(np.isclose(np.abs(still), 0.1, atol=1e-6))
+    # Each sign in half of the cases, within five standard deviations.
+    assert abs(np.mean(moved > 0.3) - 0.5) < 5 * 0.5 / np.sqrt(200) and abs(np.mean(still > 0) - 0.5) < 5 * 0.05
+    fgsm_like = RFGSM(threat, random_fraction=0)(linear(*weights), x, y, seed=0)
+    np.testing.assert_array_equal(fgsm_like, fgsm(threat)(linear(*weights), x, y, seed=0))
+    assert RFGSM(threat).scaled(0.5) == RFGSM(ThreatModel("linf", 0.2))
+
+
+def test_r_fgsm_takes_its_gradient_after_the_random_step(model, x, y):
+    # The random step is what an attack of the same seed without a gradient leaves of it.
+    threat = ThreatModel("linf", 0.2)
+    sign = np.sign(RFGSM(threat)(lambda x: 0 * model(x), x, y, seed=3) - x)
+    halfway = tf.clip_by_value(x + 0.1 * sign, 0, 1)
+    gradient = input_gradient(model, losses.cross_entropy, halfway, y)
+    expected = tf.clip_by_value(halfway + 0.1 * tf.sign(gradient), 0, 1)
+    np.testing.assert_allclose(RFGSM(threat)(model, x, y, seed=3), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -174,12 +234,12 @@ def test_the_seed_decides(model, x, y, threat):
 
 @pytest.mark.parametrize("threat", [LINF, L2])
 def test_an_example_does_not_depend_on_its_batch_mates(model, x, y, threat):
-    attack = PGD(threat, steps=5, step_size=0.05, restarts=2)
-    batch = attack(model, x, y, seed=seeds.per_example(1, tf.range(8)))
-    for i in range(8):
-        one = slice(i, i + 1)
-        alone = attack(model, x[one], y[one], seed=seeds.per_example(1, tf.constant([i])))
-        np.testing.assert_allclose(alone[0], batch[i], atol=1e-6)
+    for attack in (PGD(threat, steps=5, step_size=0.05, restarts=2), RFGSM(LINF)):
+        batch = attack(model, x, y, seed=seeds.per_example(1, tf.range(8)))
+        for i in range(8):
+            one = slice(i, i + 1)
+            alone = attack(model, x[one], y[one], seed=seeds.per_example(1, tf.constant([i])))
+            np.testing.assert_allclose(alone[0], batch[i], atol=1e-6)
 
 
 def test_numpy_arrays_are_images(model, x, y):
@@ -245,5 +305,33 @@ def test_errors_name_argument_expectation_and_value(arguments, message):
         PGD(**{"threat": LINF, "steps": 2, "step_size": 0.1, **arguments})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"threat": L2}, "threat must have the norm 'linf', got 'l2'"),
+        ({"random_fraction": 1.5}, "random_fraction must be from 0 to 1, got 1.5"),
+    ],
+)
+def test_errors_of_r_fgsm(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RFGSM(**{"threat": LINF, **arguments})
+
+
 def test_scaled():
     assert PGD(LINF, 2, 0.1).scaled(0.5) == PGD(ThreatModel("linf", 0.15), 2, 0.05)
+
+
+def test_steps_become_shorter_by_hand():
+    # Steps of 0.1, 0.05 and 0.025 up a slope that never changes.
+    def logits(x):
+        return tf.pad(tf.reshape(x, [-1, 1]), [[0, 0], [1, 0]])
+
+    attack = PGD(ThreatModel("linf", 0.4), 3, 0.1, random_start=False, step_decay=0.5)
+    x_adv = attack(logits, tf.fill([2, 1, 1, 1], 0.5), tf.zeros([2], tf.int64), seed=0)
+    np.testing.assert_allclose(np.ravel(x_adv), [0.675] * 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("step_decay", [0.0, -0.5, 1.1])
+def test_step_decay_out_of_range(step_decay):
+    with pytest.raises(ValueError, match=f"step_decay must be above 0 and at most 1, got {step_decay}"):
+        PGD(ThreatModel("linf", 0.4), 3, 0.1, step_decay=step_decay)

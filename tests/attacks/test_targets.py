@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfrobust import losses, seeds
 from tfrobust.attacks import PGD, TargetedPGD
-from tfrobust.attacks.targets import least_likely, random_other, runner_up
+from tfrobust.attacks.targets import least_likely, next_class, random_other, runner_up
 from tfrobust.threat_models import ThreatModel
 
 LOGITS = tf.constant([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [-5.0, -5.0, -5.0]])
@@ -20,6 +20,10 @@ def test_runner_up():
 
 def test_least_likely():
     np.testing.assert_array_equal(least_likely(LOGITS, Y, 0), [1, 2, 1, 1])
+
+
+def test_next_class():
+    np.testing.assert_array_equal(next_class(LOGITS, Y, 0), [1, 2, 0, 1])
 
 
 def test_random_other_is_uniform_over_the_other_classes():
@@ -42,7 +46,7 @@ def test_random_other_of_an_example_does_not_depend_on_its_batch_mates():
         assert alone[0] == together[i]
 
 
-@pytest.mark.parametrize("choose", [runner_up, least_likely, random_other])
+@pytest.mark.parametrize("choose", [runner_up, least_likely, random_other, next_class])
 @pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
 def test_never_the_label(choose, dtype):
     logits = tf.constant(np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32))
@@ -69,6 +73,15 @@ def test_moves_towards_the_target_by_hand():
     np.testing.assert_allclose(np.ravel(TargetedPGD(pgd)(linear, x, y, seed=0)), [0.6, 0.4, 0.4], atol=1e-6)
     toward_least_likely = TargetedPGD(pgd, target=least_likely)(linear, x, y, seed=0)
     np.testing.assert_allclose(np.ravel(toward_least_likely), [0.4, 0.4, 0.5], atol=1e-6)
+
+
+def test_targets_of_ones_own_take_the_place_of_the_labels():
+    # As above, with targets 0 and 2 for two copies of x.
+    x, targets = tf.fill([2, 1, 3, 1], 0.5), tf.constant([0, 2])
+    loss = losses.Targeted(losses.margin)
+    pgd = PGD(ThreatModel("linf", 0.1), steps=1, step_size=0.1, loss=loss, random_start=False)
+    expected = [[0.6, 0.4, 0.4], [0.4, 0.4, 0.5]]
+    np.testing.assert_allclose(pgd(linear, x, targets, seed=0)[:, 0, :, 0], expected, atol=1e-6)
 
 
 def test_restarts_count_reaching_the_target_as_success():

@@ -164,6 +164,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_offered(finished, t
         (["--held_out=2000"], "held_out must"),
         (["--store_adv_path=x.png"], ".npz"),
         (["--checkpoint=elsewhere/checkpoint-3"], "checkpoint must be one in"),
+        (["--suite=min_norm"], "suite must be one of"),
+        (["--attacks=fgsn"], "did you mean 'fgsm'?"),
     ],
 )
 def test_bad_input_gets_one_clear_line_and_writes_nothing(tmp_path, capsys, arguments, words):

@@ -1,6 +1,7 @@
 """What every attack is: frozen configuration that is called with a model's logits, images, labels and a seed."""
 
 import dataclasses
+import numbers
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,6 +11,10 @@ from tfrobust.losses import LossFn
 from tfrobust.threat_models import ThreatModel
 
 LogitsFn = Callable[[tf.Tensor], tf.Tensor]
+
+
+class NotDifferentiableError(ValueError):
+    """An attack needs a gradient that the classifier does not have."""
 
 
 class Attack(Protocol):
@@ -24,26 +29,54 @@ class Attack(Protocol):
         ...
 
 
+def require(configuration, **minima: int) -> None:
+    """Raises ValueError unless each named field of a configuration is an integer of at least its minimum."""
+    for name, minimum in minima.items():
+        value = getattr(configuration, name)
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
+            raise ValueError(f"{name} must be an integer of {minimum} or more, got {value!r}")
+
+
 def describe(configuration) -> str:
     """An attack's full configuration on one line, functions by their names: what a report shows of it."""
     if dataclasses.is_dataclass(configuration):
         fields = dataclasses.fields(configuration)
         values = ", ".join(f"{field.name}={describe(getattr(configuration, field.name))}" for field in fields)
         return f"{type(configuration).__name__}({values})"
-    return configuration.__name__ if callable(configuration) else repr(configuration)
+    return getattr(configuration, "__name__", None) or repr(configuration)
 
 
-def input_gradient(logits_fn: LogitsFn, loss: LossFn, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+def input_gradient(logits_fn: LogitsFn, loss: LossFn, x: tf.Tensor, y) -> tf.Tensor:
     """Gradient of each example's own loss with respect to its pixels, of the shape and dtype of x [B, H, W, C].
 
     The loss is summed over the batch, so that no example's gradient is scaled by the number of its batch mates.
+    """
+    return gradient_and_logits(logits_fn, loss, x, y)[0]
+
+
+def gradient_and_logits(logits_fn: LogitsFn, loss: LossFn, x: tf.Tensor, y) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`input_gradient`, and what was computed on the way: the logits [B, K] and the loss [B] at x.
+
+    Args:
+      y: passed on to `loss`: labels [B], or a tuple of several such tensors.
+
+    Raises:
+      NotDifferentiableError: if no gradient leads from the loss to the pixels, as in a quantised model.
     """
 
     def gradient(x, y):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
-            total = tf.reduce_sum(loss(logits_fn(x), y))
-        return tape.gradient(total, x)
+            logits = logits_fn(x)
+            each = loss(logits, y)
+            total = tf.reduce_sum(each)
+        try:
+            gradient = tape.gradient(total, x)
+        except LookupError:  # an operation without a gradient
+            gradient = None
+        if gradient is None:
+            raise NotDifferentiableError("classifier must be differentiable with respect to its input for this attack")
+        return gradient, logits, each
 
     if tf.executing_eagerly():
         return gradient(x, y)

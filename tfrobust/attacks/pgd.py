@@ -1,9 +1,11 @@
-"""Projected gradient descent and its one-step special case, as one compiled graph.
+"""Projected gradient descent and its special cases, as one compiled graph.
 
 attack = PGD(ThreatModel("linf", 0.3), steps=40, step_size=0.01)
 x_adv = attack(model, x, y, seed=0)
 
-fgsm(ThreatModel("linf", 0.3))(model, x, y, seed=0)
+fgsm(ThreatModel("linf", 0.3))(model, x, y, seed=0)          # one step
+bim(ThreatModel("linf", 0.3), steps=10)(model, x, y, seed=0) # no random start
+RFGSM(ThreatModel("linf", 0.3))(model, x, y, seed=0)         # one random step and one of the gradient
 """
 
 import dataclasses
@@ -13,7 +15,7 @@ import numbers
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn, input_gradient
+from tfrobust.attacks.base import LogitsFn, input_gradient, require
 from tfrobust.threat_models import ThreatModel
 
 
@@ -22,7 +24,7 @@ class PGD:
     """Steepest ascent of a loss, projected onto the threat model after every step; the last iterate counts.
 
         x_0     = random point of the ball (or x),
-        x_{t+1} = project(x_t + step_size * steepest(grad_x loss(logits(x_t), y)))
+        x_{t+1} = project(x_t + step_size * step_decay^t * steepest(grad_x loss(logits(x_t), y)))
 
     Madry et al. 2018, section 2.1; as in their challenge code, which keeps the last iterate and not the best one.
     With several restarts an example keeps its most harmful one: a misclassified one before a classified one, and of
@@ -31,13 +33,16 @@ class PGD:
     Attributes:
       threat: the ball, its epsilon and the pixel range.
       steps: gradient steps, 1 or more.
-      step_size: length of a step in pixel units, in the threat's norm.
+      step_size: length of the first step in pixel units, in the threat's norm.
       loss: ascended; [B, K] logits and [B] labels -> [B].
       random_start: start at a random point of the ball instead of at x.
       restarts: runs for each example, 1 or more; more than one needs `random_start`.
+      step_decay: what each step's length is multiplied by for the next one, above 0 and at most 1. Long steps first
+        and short ones last, as in Auto-PGD, make few steps stronger.
 
     Raises:
-      ValueError: for steps or restarts below 1, a step_size below 0, or restarts without a random start.
+      ValueError: for steps or restarts below 1, a step_size below 0, a step_decay out of range, or restarts without a
+        random start.
     """
 
     threat: ThreatModel
@@ -46,12 +51,12 @@ class PGD:
     loss: losses.LossFn = losses.cross_entropy
     random_start: bool = True
     restarts: int = 1
+    step_decay: float = 1.0
 
     def __post_init__(self):
-        for name in ("steps", "restarts"):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or value < 1:
-                raise ValueError(f"{name} must be an integer of 1 or more, got {value!r}")
+        require(self, steps=1, restarts=1)
+        if not 0 < self.step_decay <= 1:
+            raise ValueError(f"step_decay must be above 0 and at most 1, got {self.step_decay!r}")
         if not tf.is_tensor(self.step_size) and not (
             isinstance(self.step_size, numbers.Real) and 0 <= self.step_size < math.inf
         ):
@@ -103,21 +108,78 @@ class PGD:
         # Restarts one after the other: memory does not grow with their number.
         return tf.while_loop(lambda restart, *_: restart < self.restarts, body, start, parallel_iterations=1)[1]
 
-    def _run(self, logits_fn, x, y, seed):
-        x_adv = self.threat.random_start(x, seed) if self.random_start else x
+    def start(self, x: tf.Tensor, seed) -> tf.Tensor:
+        """Where a run begins: a random point of the ball around each `x` [B, H, W, C], or x without `random_start`."""
+        return self.threat.random_start(x, seed) if self.random_start else x
+
+    def run_from(self, logits_fn: LogitsFn, x: tf.Tensor, y, x_start: tf.Tensor) -> tf.Tensor:
+        """The last iterate of one run that begins at `x_start`, a point of the ball around `x`; all [B, H, W, C].
+
+        Args:
+          y: passed on to `loss`: labels [B], or whatever else the loss takes, such as a pair of labels and targets.
+        """
 
         def body(step, x_adv):
             gradient = input_gradient(logits_fn, self.loss, x_adv, y)
-            return step + 1, self.threat.project(x_adv + self.threat.steepest_ascent(gradient, self.step_size), x)
+            size = self.step_size
+            if self.step_decay < 1:
+                size *= tf.cast(tf.pow(self.step_decay, tf.cast(step, tf.float32)), x.dtype)
+            return step + 1, self.threat.project(x_adv + self.threat.steepest_ascent(gradient, size), x)
 
         loop = tf.while_loop(
             lambda step, _: step < self.steps,
             body,
-            (tf.constant(0), x_adv),
+            (tf.constant(0), x_start),
             maximum_iterations=self.steps,
             parallel_iterations=1,
         )
         return tf.stop_gradient(loop[1])
+
+    def _run(self, logits_fn, x, y, seed):
+        return self.run_from(logits_fn, x, y, self.start(x, seed))
+
+
+@dataclasses.dataclass(frozen=True)
+class RFGSM:
+    """R+FGSM: a random sign step, and from there the fast gradient sign method for what is left of epsilon.
+
+        x_1   = x + alpha sign(N(0, I)),
+        x_adv = x_1 + (epsilon - alpha) sign(grad_x loss(logits(x_1), y))
+
+    Tramer et al. 2018, "Ensemble Adversarial Training"; both points are cut to the range of pixels.
+
+    Attributes:
+      threat: linf.
+      random_fraction: alpha as a fraction of epsilon, from 0 to 1; the paper's is a half.
+      loss: ascended; [B, K] logits and [B] labels -> [B].
+
+    Raises:
+      ValueError: for another norm, or a fraction out of range.
+    """
+
+    threat: ThreatModel
+    random_fraction: float = 0.5
+    loss: losses.LossFn = losses.cross_entropy
+
+    def __post_init__(self):
+        if self.threat.norm != "linf":
+            raise ValueError(f"threat must have the norm 'linf', got {self.threat.norm!r}")
+        if not 0 <= self.random_fraction <= 1:
+            raise ValueError(f"random_fraction must be from 0 to 1, got {self.random_fraction!r}")
+
+    def scaled(self, factor) -> "RFGSM":
+        """The same attack with epsilon times `factor`, a float or a scalar tensor."""
+        return dataclasses.replace(self, threat=self.threat.scaled(factor))
+
+    def __call__(
+        self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
+    ) -> tf.Tensor:
+        """x_adv of the shape and dtype of x [B, H, W, C]; see `PGD.__call__`. `judge_fn` is not asked."""
+        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        alpha = self.random_fraction * self.threat.epsilon
+        sign = tf.where(seeds.uniform(seeds.fold_in(seed, 0), x, -1.0, 1.0) < 0, -tf.ones_like(x), tf.ones_like(x))
+        gradient_step = PGD(self.threat, 1, self.threat.epsilon - alpha, self.loss, random_start=False)
+        return gradient_step.run_from(logits_fn, x, y, self.threat.project(x + alpha * sign, x))
 
 
 def fgsm(threat: ThreatModel, loss: losses.LossFn = losses.cross_entropy) -> PGD:
@@ -126,3 +188,20 @@ def fgsm(threat: ThreatModel, loss: losses.LossFn = losses.cross_entropy) -> PGD
     Goodfellow et al. 2015, equation in section 4; for l2 the step is the normalised gradient.
     """
     return PGD(threat, steps=1, step_size=threat.epsilon, loss=loss, random_start=False)
+
+
+def bim(
+    threat: ThreatModel,
+    steps: int = 10,
+    step_size: float | None = None,
+    loss: losses.LossFn = losses.cross_entropy,
+) -> PGD:
+    """The basic iterative method, or iterative FGSM: PGD from x itself, without a random start.
+
+    Kurakin et al. 2017, section 2.2. They take steps of one grey level, and for a large epsilon 1.25 times as many as
+    it has grey levels; so here all steps together are by default 1.25 epsilon long.
+    """
+    if step_size is None:
+        # PGD refuses fewer than 1 step.
+        step_size = 1.25 * threat.epsilon / max(steps, 1)
+    return PGD(threat, steps, step_size, loss=loss, random_start=False)

@@ -1,4 +1,12 @@
-"""Which class a targeted attack aims at."""
+"""Which class a targeted attack aims at.
+
+TargetedPGD(PGD(threat, steps=40, step_size=0.01), target=next_class)(model, x, y, seed=0)
+
+Targets of one's own, one for each example, need no `TargetedPGD`: an attack whose loss is `losses.Targeted` takes them
+in the place of the labels,
+
+PGD(threat, steps=40, step_size=0.01, loss=losses.Targeted(losses.cross_entropy))(model, x, targets, seed=0)
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,12 +31,23 @@ def least_likely(logits: tf.Tensor, y: tf.Tensor, seed) -> tf.Tensor:
     return tf.argmin(_without_label(logits, y, logits.dtype.max), axis=-1, output_type=y.dtype)
 
 
+def ranked_targets(logits: tf.Tensor, y: tf.Tensor, count: int) -> tf.Tensor:
+    """The `count` most likely classes other than y, most likely first: [B, K] logits and [B] labels -> [B, count]."""
+    indices = tf.math.top_k(_without_label(logits, y, logits.dtype.min), count).indices
+    return tf.cast(indices, y.dtype)
+
+
 def random_other(logits: tf.Tensor, y: tf.Tensor, seed) -> tf.Tensor:
     """A class other than y, all equally likely: [B, K] logits and [B] labels -> [B]."""
     classes = logits.shape[-1]
     column = tf.zeros([tf.shape(y)[0], 1])
     offset = 1 + tf.cast(tf.floor(seeds.uniform(seed, column, 0.0, 1.0)[:, 0] * (classes - 1)), y.dtype)
     return (y + offset) % classes
+
+
+def next_class(logits: tf.Tensor, y: tf.Tensor, seed) -> tf.Tensor:
+    """The class after y, and class 0 after the last: (y + 1) mod K, [B, K] logits and [B] labels -> [B]."""
+    return (y + 1) % logits.shape[-1]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,205 @@
+"""What attacks with an adaptive norm share: each example by itself, the judge, targets and the graph; their peers."""
+
+import functools
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tfrobust import seeds
+from tfrobust.attacks.base import NotDifferentiableError, describe
+from tfrobust.attacks.ddn import DDN
+from tfrobust.attacks.minimum_norm import WithinBall
+from tfrobust.threat_models import ThreatModel
+
+ATTACKS = (DDN(),)
+ON_ATTACKS = pytest.mark.parametrize("attack", ATTACKS, ids=describe)
+INITIALIZER = functools.partial(keras.initializers.RandomNormal, stddev=0.7)
+
+
+@pytest.fixture(scope="module")
+def model():
+    inputs = keras.Input((6, 5, 1))
+    x = layers.Conv2D(4, 3, activation="tanh", kernel_initializer=INITIALIZER(seed=1))(inputs)
+    return keras.Model(inputs, layers.Dense(4, kernel_initializer=INITIALIZER(seed=2))(layers.Flatten()(x)))
+
+
+@pytest.fixture(scope="module")
+def x():
+    return tf.constant(np.random.default_rng(0).uniform(size=(8, 6, 5, 1)).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def y(model, x):
+    return tf.argmax(model(x), axis=-1)
+
+
+def run(attack, logits_fn, x, y, *, seed=0, judge_fn=None):
+    """`minimize`, compiled."""
+    return tf.function(functools.partial(attack.minimize, logits_fn, judge_fn=judge_fn))(x, y, seed=seed)
+
+
+# Each example by itself.
+
+
+@ON_ATTACKS
+def test_results_are_adversarial_within_bounds_and_as_near_as_said(model, x, y, attack):
+    minimize = tf.function(functools.partial(attack.minimize, model, seed=1))
+    found = minimize(x, y)
+    assert found.success.numpy().all() and np.all(np.argmax(model(found.x_adv), axis=1) != y)
+    assert np.min(found.x_adv) >= 0 and np.max(found.x_adv) <= 1
+    np.testing.assert_array_equal(found.distance, ThreatModel(attack.norm, 0.0).distance(found.x_adv, x))
+    np.testing.assert_array_equal(minimize(x, y).x_adv, found.x_adv)
+
+
+@ON_ATTACKS
+def test_an_example_does_not_depend_on_its_batch_mates(model, x, y, attack):
+    minimize = tf.function(functools.partial(replace(attack, steps=20).minimize, model))
+    batch = minimize(x, y, seed=seeds.per_example(1, tf.range(8)))
+    for i in range(8):
+        alone = minimize(x[i : i + 1], y[i : i + 1], seed=seeds.per_example(1, tf.constant([i])))
+        np.testing.assert_allclose(alone.x_adv[0], batch.x_adv[i], atol=1e-5)
+        np.testing.assert_allclose(alone.distance[0], batch.distance[i], atol=1e-5)
+
+
+@ON_ATTACKS
+def test_an_image_that_is_wrong_already_stays_as_it_is(model, x, y, attack):
+    wrong = (y + tf.constant([0, 1] * 4, tf.int64)) % 4
+    found = run(replace(attack, steps=30), model, x, wrong)
+    np.testing.assert_array_equal(found.x_adv[1::2], x[1::2])
+    np.testing.assert_array_equal(found.distance[1::2], np.zeros(4))
+    assert np.all(found.distance[::2] > 0) and found.success.numpy().all()
+
+
+def bright(x):
+    """Logits (0, relu(brightness - 2) - 0.5) of four pixels: dark images have no gradient."""
+    brightness = tf.reduce_sum(tf.reshape(x, [-1, 4]), axis=1)
+    return tf.stack([tf.zeros_like(brightness), tf.nn.relu(brightness - 2) - 0.5], axis=1)
+
+
+@ON_ATTACKS
+def test_a_gradient_of_zero_makes_a_random_step(attack):
+    x = tf.constant([[0.45] * 4, [0.0] * 4, [0.6] * 4], shape=[3, 2, 2, 1])
+    y, seed = tf.zeros([3], tf.int32), seeds.per_example(0, tf.range(3))
+    found = run(attack, bright, x, y, seed=seed)
+    assert np.isfinite(found.x_adv).all() and np.min(found.x_adv) >= 0
+    # From 0.45 noise leads to where the gradient is; the boundary is at 0.625 in every pixel.
+    size = {"linf": 1, "l2": 2, "l1": 4}[attack.norm]
+    np.testing.assert_allclose(tf.gather(found.distance, [0, 2]), [0.175 * size, 0.025 * size], rtol=0.05)
+    alone = run(attack, bright, x[:1], y[:1], seed=seed[:1])
+    np.testing.assert_allclose(alone.x_adv, found.x_adv[:1], atol=1e-6)
+
+
+@ON_ATTACKS
+def test_a_constant_model_is_not_fooled(attack):
+    x = tf.fill([2, 2, 2, 1], 0.5)
+    found = run(replace(attack, steps=5), lambda x: 0 * bright(x) + [1.0, 0.0], x, tf.constant([0, 0]))
+    np.testing.assert_array_equal(found.success, [False, False])
+    np.testing.assert_array_equal(found.x_adv, x)
+    np.testing.assert_array_equal(found.distance, [np.inf, np.inf])
+
+
+# Judge and targets.
+
+
+@ON_ATTACKS
+def test_the_judge_has_the_last_word(attack):
+    # The gradient of the margin is (0.6, 0.8). In l2 the boundary that the attack sees is 0.5 away and the judge's 0.7;
+    # in linf that is divided by 0.6 + 0.8, in l1 by 0.8.
+    def affine(offset):
+        return lambda x: tf.reshape(x, [-1, 2]) @ [[0.0, 0.6], [0.0, 0.8]] - [0.0, offset]
+
+    attack, x = replace(attack, bounds=(-9.0, 9.0)), tf.zeros([1, 1, 2, 1])
+    nearest = 0.7 / {"linf": 1.4, "l2": 1.0, "l1": 0.8}[attack.norm]
+    for configuration, y in ((attack, 0), (replace(attack, targeted=True), 1)):
+        found = run(configuration, affine(0.5), x, tf.constant([y]), judge_fn=affine(0.7))
+        assert np.argmax(affine(0.7)(found.x_adv)) == 1
+        np.testing.assert_allclose(found.distance, [nearest], rtol=0.05)
+        found = run(configuration, affine(0.5), x, tf.constant([y]), judge_fn=affine(100.0))
+        np.testing.assert_array_equal(found.success, [False])
+        np.testing.assert_array_equal(found.x_adv, x)
+
+
+@ON_ATTACKS
+def test_targeted(model, x, y, attack):
+    target = (y + 1) % 4
+    found = run(replace(attack, targeted=True), model, x, target)
+    assert found.success.numpy().all()
+    np.testing.assert_array_equal(tf.argmax(model(found.x_adv), axis=-1), target)
+    # No class is nearer than the nearest of all.
+    assert np.all(found.distance >= 0.95 * run(attack, model, x, y).distance)
+    # Of the target's class as it is: no change.
+    of_the_class = run(replace(attack, steps=3, targeted=True), model, x, y)
+    np.testing.assert_array_equal(of_the_class.distance, np.zeros(8))
+
+
+# Each example by itself.
+
+
+@ON_ATTACKS
+def test_within_a_ball(model, x, y, attack):
+    attack = replace(attack, steps=20)
+    found = run(attack, model, x, y)
+    epsilon = float(np.median(found.distance))
+    x_adv = tf.function(functools.partial(WithinBall(attack, ThreatModel(attack.norm, epsilon)), model, seed=0))(x, y)
+    np.testing.assert_array_equal(np.argmax(model(x_adv), axis=1) != y, found.distance <= epsilon)
+
+
+# The graph.
+
+
+@ON_ATTACKS
+def test_eager_is_the_graph_and_any_batch_size_will_do(model, x, y, attack):
+    minimize = functools.partial(replace(attack, steps=10).minimize, model, seed=0)
+    signature = [tf.TensorSpec([None, 6, 5, 1]), tf.TensorSpec([None], tf.int64)]
+    compiled = tf.function(minimize, input_signature=signature)
+    for count in (8, 3):
+        expected = minimize(x[:count].numpy(), y[:count].numpy())
+        np.testing.assert_allclose(compiled(x[:count], y[:count]).x_adv, expected.x_adv, atol=1e-5)
+    assert compiled.experimental_get_tracing_count() == 1
+
+
+@ON_ATTACKS
+def test_dtype_of_the_images_is_kept(model, x, y, attack):
+    found = replace(attack, steps=2).minimize(model, tf.cast(x, tf.float64), tf.cast(y, tf.int32), seed=0)
+    assert found.x_adv.dtype == tf.float64 and found.distance.dtype == tf.float32
+
+
+@ON_ATTACKS
+def test_graph_does_not_grow_with_steps(model, x, y, attack):
+    def size(steps):
+        minimize = tf.function(functools.partial(replace(attack, steps=steps).minimize, model, seed=0))
+        graph = minimize.get_concrete_function(x, y).graph.as_graph_def()
+        return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
+
+    assert size(2) == size(100)
+
+
+def test_a_model_without_gradients_is_refused(x, y):
+    with pytest.raises(NotDifferentiableError, match="classifier must be differentiable"):
+        DDN(steps=2).minimize(lambda x: tf.round(tf.reshape(x, [-1, 30])), x, y, seed=0)
+
+
+# Peers.
+
+
+@pytest.mark.parametrize(
+    ("attack", "theirs"),
+    [
+        (DDN(), "DDNAttack"),
+    ],
+)
+def test_no_weaker_than_foolbox(model, x, y, attack, theirs):
+    foolbox = pytest.importorskip("foolbox")
+    wrapped = foolbox.TensorFlowModel(tf.function(model), bounds=(0, 1), device="/CPU:0")
+    criterion = foolbox.criteria.Misclassification(y)
+    x_adv = getattr(foolbox.attacks, theirs)(steps=100).run(wrapped, x, criterion)
+    fooled = np.argmax(model(x_adv), axis=1) != y
+    distance = np.where(fooled, ThreatModel(attack.norm, 0.0).distance(x_adv, x), np.inf)
+    found = tf.function(functools.partial(attack.minimize, model, seed=0))(x, y)
+    print(describe(attack), found.distance.numpy(), distance)
+    assert np.mean(found.success) >= np.mean(fooled)
+    assert np.median(found.distance) <= 1.02 * np.median(distance)

@@ -1,0 +1,134 @@
+"""The evaluation binary's attacks by name, suites that attack what stands, smallest changes, and resuming."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
+
+from eval import common, robust_accuracy
+from tfrobust import datasets, export, suites
+from tfrobust.attacks import PGD, fgsm
+from tfrobust.attacks.deepfool import DeepFool
+from tfrobust.attacks.square import Square
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small classifier of digits."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    stack = [layers.AveragePooling2D(2), layers.Conv2D(8, 5, activation="relu"), layers.Flatten(), layers.Dense(10)]
+    classifier = keras.Sequential([keras.Input((28, 28, 1)), *stack])
+    train = datasets.load("digits", "train")
+    classifier.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    classifier.fit(train.images, train.labels, epochs=2, batch_size=100, verbose=0)
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    classifier.save(path)
+    return path
+
+
+def run(model, *arguments):
+    """The binary in this process."""
+    given = [f"--model={model}", "--dataset=digits", "--epsilon=0.1", "--num_examples=40", "--seed=3", *arguments]
+    with flagsaver.flagsaver():
+        common.guarded(robust_accuracy.main, flags.FLAGS(["robust_accuracy", *given]))
+
+
+def rows(text):
+    """The table's rows as lists of cells, by name."""
+    return {line.split("  ")[0].strip(): line.split() for line in text.splitlines() if line and line[0] != "-"}
+
+
+def test_attacks_by_name(model, tmp_path, capsys):
+    output = tmp_path / "report.json"
+    run(model, "--attacks=fgsm,pgd:steps=20:step_size=0.02,square:queries=30", f"--output={output}", "--nored_flags")
+    report, text = json.loads(output.read_text()), capsys.readouterr().out
+    assert [attack["name"] for attack in report["attacks"]] == [
+        "fgsm",
+        "pgd:steps=20:step_size=0.02",
+        "square:queries=30",
+    ]
+    accuracies = [attack["accuracy"] for attack in report["attacks"]]
+    assert accuracies[1] <= accuracies[0] < report["clean_accuracy"]
+    assert f"{accuracies[1]:.2%}" in rows(text)["pgd:steps=20:step_size=0.02"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--attacks=pdg"], "did you mean 'pgd'?"),
+        (["--attacks=pgd:step=3"], "did you mean 'steps'?"),
+        (["--attacks=r_fgsm", "--norm=l2"], "r_fgsm exists in linf"),
+        (["--curve=here"], "curve needs --suite=min_norm"),
+        (["--suite=min_norm", "--state=here.npz"], "state and save_adversarial are for norm-bounded attacks"),
+    ],
+)
+def test_bad_input_gets_one_line(model, capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        run(model, *arguments)
+    errors = capsys.readouterr().err
+    assert stopped.value.code == 1 and errors.startswith("error: ") and errors.count("\n") == 1
+    assert message in errors
+
+
+def test_a_suite_that_attacks_what_stands(model, tmp_path, capsys, monkeypatch):
+    def small(threat):
+        return {"FGSM": fgsm(threat), "PGD": PGD(threat, 20, 0.02), "Square": Square(threat, queries=20)}
+
+    monkeypatch.setitem(suites.SUITES, "autoattack", small)
+    output, state = tmp_path / "report.json", tmp_path / "state.npz"
+    run(model, "--suite=autoattack", f"--output={output}", f"--state={state}")
+    text, first = capsys.readouterr().out, json.loads(output.read_text())
+    attacked = [attack["num_attacked"] for attack in first["attacks"]]
+    assert attacked[0] == round(40 * first["clean_accuracy"]) > attacked[1] >= attacked[2]
+    assert rows(text)["PGD"][1] == str(attacked[1])
+    # Again: everything is known, down to the seconds.
+    run(model, "--suite=autoattack", f"--output={output}", f"--state={state}")
+    assert json.loads(output.read_text())["attacks"] == first["attacks"]
+    assert rows(capsys.readouterr().out)["PGD"] == rows(text)["PGD"]
+    with pytest.raises(SystemExit):
+        run(model, "--suite=autoattack", f"--state={state}", "--seed=4")
+    assert "another evaluation" in capsys.readouterr().err
+
+
+def test_smallest_changes(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        suites, "min_norm", lambda norm: {"DeepFool": DeepFool(norm), "one step": DeepFool(norm, steps=1)}
+    )
+    output, curve = tmp_path / "report.json", tmp_path / "plots" / "curve"
+    run(model, "--suite=min_norm", "--norm=l2", f"--output={output}", f"--curve={curve}")
+    table, report = rows(capsys.readouterr().out), json.loads(output.read_text())
+    assert set(table) >= {"DeepFool", "one step", "nearest of all"}
+    assert report["norm"] == "l2" and report["num_examples"] == 40
+    full, short = report["attacks"]
+    assert full["success_rate"] == 1 > short["success_rate"]
+    assert report["nearest"]["median_distance"] <= full["median_distance"]
+    with open(f"{curve}.csv") as file:
+        lines = list(csv.reader(file))
+    assert lines[0] == ["epsilon", "DeepFool", "one step", "nearest of all"]
+    values = np.array(lines[1:], float)
+    assert values[0, 1] == pytest.approx(report["clean_accuracy"])
+    assert np.all(np.diff(values[:, 1:], axis=0) <= 0) and np.all(values[:, 3] <= values[:, 1])
+    picture = tf.io.decode_png(tf.io.read_file(f"{curve}.png"))
+    assert picture.shape[0] > 300 and len(np.unique(picture)) > 10
+
+
+def test_a_model_without_gradients_is_attacked_by_what_needs_none(model, tmp_path, capsys):
+    classifier = keras.models.load_model(model)
+    rounding = keras.layers.Lambda(lambda x: tf.cast(tf.cast(x * 15, tf.int32), tf.float32) / 15)
+    x = keras.Input((28, 28, 1))
+    export.export_saved_model(keras.Model(x, classifier(rounding(x))), tmp_path / "rounded")
+    output = tmp_path / "report.json"
+    run(tmp_path / "rounded", "--attacks=fgsm,pgd,square:queries=200", f"--output={output}")
+    text, report = capsys.readouterr().out, json.loads(output.read_text())
+    assert report["skipped"] == ["fgsm", "pgd"] and [a["name"] for a in report["attacks"]] == ["square:queries=200"]
+    assert report["robust_accuracy"] < report["clean_accuracy"]
+    assert text.count("must be differentiable") == 1
+    with pytest.raises(SystemExit):
+        run(tmp_path / "rounded", "--attacks=fgsm,pgd")
+    assert "error: classifier must be differentiable" in capsys.readouterr().err

@@ -1,0 +1,138 @@
+"""Evaluations that attack only what stands, and that go on after a kill: to the same report, with no work twice."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrobust import evaluation_state
+from tfrobust.attacks import PGD
+from tfrobust.evaluation import evaluate
+from tfrobust.evaluation_state import EvaluationState
+from tfrobust.threat_models import ThreatModel
+
+LINF = ThreatModel("linf", 0.2)
+PIXELS = np.linspace(0, 1, 23, dtype=np.float32).reshape(-1, 1, 1, 1)
+LABELS = (PIXELS.ravel() > 0.5).astype(np.int64)
+
+
+def threshold(x):
+    """Logits (0, 10 (pixel - 0.5))."""
+    return tf.pad(10 * (tf.reshape(x, [-1, 1]) - 0.5), [[0, 0], [1, 0]])
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """Moves pixels towards 0.5 by `length`, and writes down which examples it saw."""
+
+    length: float
+    seen: list = dataclasses.field(default_factory=list, compare=False, repr=False)
+    threat: ThreatModel = LINF
+
+    def __call__(self, logits_fn, x, y, *, seed, judge_fn=None):
+        def note(indices):
+            self.seen.extend(int(i) for i in indices)
+
+        tf.py_function(note, [seed[:, 0]], [])
+        return x + self.length * tf.sign(0.5 - x)
+
+
+def run(attacks, **arguments):
+    return evaluate(threshold, PIXELS, LABELS, attacks, seed=0, batch_size=4, **arguments)
+
+
+def assert_same(report, other):
+    assert report.robust_accuracy == other.robust_accuracy and report.clean_accuracy == other.clean_accuracy
+    np.testing.assert_array_equal(report.x_adv, other.x_adv)
+    np.testing.assert_array_equal(report.predictions, other.predictions)
+    for a, b in zip(report.attacks, other.attacks, strict=True):
+        assert dataclasses.replace(a, seconds=0, attack="") == dataclasses.replace(b, seconds=0, attack="")
+
+
+def test_only_what_stands_is_attacked():
+    first, second = Step(0.1), Step(0.15)
+    report = run({"first": first, "second": second}, only_standing=True)
+    # The pixel at 0.5 itself does not move.
+    fell = (PIXELS.ravel() != 0.5) & (np.abs(PIXELS.ravel() - 0.5) < 0.1)
+    assert set(first.seen) == set(range(23))
+    assert set(second.seen) == set(np.flatnonzero(~fell))
+    assert [attack.num_attacked for attack in report.attacks] == [23, int((~fell).sum())]
+    # The worst case is that of attacking everything with everything; accuracies are the running worst case.
+    everything = run({"first": Step(0.1), "second": Step(0.15)})
+    assert report.robust_accuracy == everything.robust_accuracy < report.attacks[0].accuracy
+    assert [a.accuracy for a in report.attacks] == [a.worst_case_accuracy for a in everything.attacks]
+    np.testing.assert_array_equal(report.predictions, everything.predictions)
+
+
+def test_nothing_left_to_attack():
+    report = evaluate(
+        threshold, PIXELS, 1 - LABELS, {"a": Step(0.1), "b": PGD(LINF, 3, 0.1)}, seed=0, only_standing=True
+    )
+    assert report.robust_accuracy == report.clean_accuracy == 0
+    assert [attack.num_attacked for attack in report.attacks] == [0, 0]
+
+
+@pytest.mark.parametrize("only_standing", [False, True])
+@pytest.mark.parametrize("stop_after", [1, 3, 7, 9])
+def test_resumes_to_the_same_report_and_repeats_no_batch(tmp_path, monkeypatch, only_standing, stop_after):
+    monkeypatch.setattr(evaluation_state, "SAVE_EVERY", 0.0)
+    whole = run({"a": Step(0.05), "b": Step(0.1), "c": Step(0.2)}, only_standing=only_standing)
+    path = tmp_path / "new" / "state.npz"
+    batches = 0
+
+    def stop(name, done, total):
+        nonlocal batches
+        batches += 1
+        if batches > stop_after:
+            raise KeyboardInterrupt
+
+    attacks = {"a": Step(0.05), "b": Step(0.1), "c": Step(0.2)}
+    with pytest.raises(KeyboardInterrupt):
+        run(attacks, only_standing=only_standing, state=EvaluationState(path), on_progress=stop)
+    seen = [list(attack.seen) for attack in attacks.values()]
+    names = []
+    again = {"a": Step(0.05), "b": Step(0.1), "c": Step(0.2)}
+    report = run(
+        again,
+        only_standing=only_standing,
+        state=EvaluationState(path),
+        on_result=lambda result: names.append(result.name),
+    )
+    assert_same(report, whole)
+    assert names == ["a", "b", "c"]
+    # Only the batch whose progress call was interrupted is done twice.
+    twice = sum(len(set(before) & set(after.seen)) for before, after in zip(seen, again.values(), strict=True))
+    assert twice <= 4
+    # Once more: all is known, and nothing is attacked.
+    last = {"a": Step(0.05), "b": Step(0.1), "c": Step(0.2)}
+    assert_same(run(last, only_standing=only_standing, state=EvaluationState(path)), whole)
+    assert not any(attack.seen for attack in last.values())
+    assert [file.name for file in path.parent.iterdir()] == ["state.npz"]
+
+
+@pytest.mark.parametrize("change", ["images", "labels", "attacks", "seed", "classifier", "only_standing"])
+def test_a_state_of_another_evaluation_is_refused_and_kept(tmp_path, change):
+    path = tmp_path / "state.npz"
+    given = {"classifier": threshold, "images": PIXELS, "labels": LABELS, "attacks": {"a": Step(0.05)}, "seed": 0}
+    evaluate(**given, state=EvaluationState(path))
+    before = path.read_bytes()
+    other = {
+        "images": PIXELS[::-1].copy(),
+        "labels": 1 - LABELS,
+        "attacks": {"a": Step(0.06)},
+        "seed": 1,
+        "classifier": lambda x: -threshold(x),
+        "only_standing": True,
+    }
+    with pytest.raises(ValueError, match=r"state .* is that of another evaluation"):
+        evaluate(**{**given, change: other[change]}, state=EvaluationState(path))
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_state_is_refused_and_kept(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("mine")
+    with pytest.raises(ValueError, match=r"state must be a file that an evaluation has saved, got .*notes.txt"):
+        run({"a": Step(0.05)}, state=EvaluationState(path))
+    assert path.read_text() == "mine"

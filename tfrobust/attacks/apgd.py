@@ -1,0 +1,177 @@
+"""Auto-PGD: projected gradient descent that chooses its own step sizes (Croce and Hein 2020, algorithm 1).
+
+apgd_ce(ThreatModel("linf", 0.3))(model, x, y, seed=0)        # cross-entropy
+apgd_t(ThreatModel("linf", 0.3))(model, x, y, seed=0)         # targeted DLR, the nine likeliest other classes in turn
+"""
+
+import dataclasses
+import warnings
+
+import tensorflow as tf
+
+from tfrobust import losses
+from tfrobust.attacks import apgd_steps
+from tfrobust.attacks.base import LogitsFn, describe, gradient_and_logits, require
+from tfrobust.attacks.compaction import first_success, run_rounds
+from tfrobust.attacks.targets import ranked_targets
+from tfrobust.losses import LossFn
+from tfrobust.shapes import choose
+from tfrobust.threat_models import ThreatModel
+
+# Losses that need more classes than a classifier may have, and what takes their place.
+_WITH_FEW_CLASSES = {losses.dlr: (3, losses.margin), losses.dlr_targeted: (4, losses.margin_targeted)}
+
+
+@dataclasses.dataclass(frozen=True)
+class APGD:
+    """Projected gradient descent with momentum, whose step size halves for each example when it stops being useful.
+
+        z_{t+1} = project(x_t + step * steepest(grad_t))
+        x_{t+1} = project(x_t + 0.75 (z_{t+1} - x_t) + 0.25 (x_t - x_{t-1}))
+
+    The first step size is 2 epsilon. At checkpoints that come ever closer (after 22, 41, 57, ... of 100 steps) an
+    example whose loss rose in fewer than `rho` of the steps, or whose best loss has not moved since a checkpoint that
+    kept its step, goes on from its best point with half the step. In l1 steps are sparse instead, see `apgd_steps`.
+    As in the published code, except that an example stops as soon as it is fooled, which changes no count.
+
+    Attributes:
+      threat: linf, l2 or l1.
+      steps: gradient steps of a run, 1 or more; AutoAttack takes 100.
+      loss: ascended; with `targets`, a loss of (logits, (labels, targets)).
+      restarts: random starts, 1 or more; for each target, where there are any.
+      targets: aim at so many classes in turn, the likeliest first, from 0 (untargeted). No more than there are.
+      rho: least fraction of rising steps that keeps the step size, from 0 to 1.
+      eot_samples: gradients that are averaged in each step, for randomised classifiers.
+
+    An example is done when `judge_fn` misclassifies it. The result of one that is not fooled is the point of largest
+    margin of its first run.
+
+    Raises:
+      ValueError: for values out of these ranges.
+    """
+
+    threat: ThreatModel
+    steps: int = 100
+    loss: LossFn = losses.cross_entropy
+    restarts: int = 1
+    targets: int = 0
+    rho: float = 0.75
+    eot_samples: int = 1
+
+    def __post_init__(self):
+        require(self, steps=1, restarts=1, targets=0, eot_samples=1)
+        of_pairs = self.loss in (losses.dlr_targeted, losses.margin_targeted)
+        if of_pairs != bool(self.targets):
+            wanted = "1 or more with a loss of labels and targets" if of_pairs else "0 with a loss of labels"
+            raise ValueError(f"targets must be {wanted}, got {self.targets!r} with {describe(self.loss)}")
+        if not 0 <= self.rho <= 1:
+            raise ValueError(f"rho must be from 0 to 1, got {self.rho!r}")
+
+    def __call__(
+        self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
+    ) -> tf.Tensor:
+        """x_adv of the shape and dtype of x [B, H, W, C]; see `pgd.PGD.__call__`. `judge_fn` decides who is fooled."""
+        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        judge_fn = judge_fn or logits_fn
+        logits = judge_fn(x)
+        classes = logits.shape[-1]
+        loss = _loss_for(self.loss, classes)
+        targets = min(self.targets, classes - 1)
+        if not targets:
+
+            def run(x, y, seed, index):
+                return self._run(logits_fn, judge_fn, loss, x, y, (), seed)
+
+            return first_success(run, x, y, runs=self.restarts, seed=seed, judge_fn=judge_fn)
+
+        ranked = ranked_targets(logits, y, targets)
+
+        def run_targeted(x, y, seed, index, ranked):
+            target = tf.gather(ranked, index // self.restarts, batch_dims=1)
+            return self._run(logits_fn, judge_fn, loss, x, y, (target,), seed)
+
+        runs = self.restarts * targets
+        return first_success(run_targeted, x, y, runs=runs, seed=seed, judge_fn=judge_fn, more=(ranked,))
+
+    def _run(self, logits_fn, judge_fn, loss, x, y, target, seed):
+        """One run of every example; in l1 three of them, with epsilons that shrink to the one that counts."""
+        x_start = apgd_steps.start(self.threat, x, seed)
+        for factor, steps in apgd_steps.phases(self.threat.norm, self.steps):
+            threat = self.threat.scaled(factor)
+            x_start = threat.project(x_start, x)
+            x_start = self._ascend(threat, steps, logits_fn, judge_fn, loss, x, y, target, x_start, claims=factor == 1)
+        return x_start
+
+    def _ascend(self, threat, steps, logits_fn, judge_fn, loss, x, y, target, x_start, *, claims):
+        names = ("y", "target")[: 1 + len(target)]
+
+        def look(state, x_new):
+            """Loss, gradient and margin at x_new, and the best of each example brought up to date."""
+            labels = tuple(state[name] for name in names)
+            labels = labels if target else labels[0]
+            gradient, logits, value = gradient_and_logits(logits_fn, loss, x_new, labels)
+            for _ in range(self.eot_samples - 1):
+                more = gradient_and_logits(logits_fn, loss, x_new, labels)
+                gradient, logits, value = gradient + more[0], logits + more[1], value + more[2]
+            gradient, logits, value = (part / self.eot_samples for part in (gradient, logits, value))
+            better, margin = value > state["best_loss"], losses.margin(logits, state["y"])
+            harder = (margin if claims else value) > state["harm"]
+            return {
+                **state,
+                "x_now": x_new,
+                "gradient": gradient,
+                "loss": value,
+                "rises": state["rises"] + tf.cast(value > state["loss"], tf.int32),
+                "best_loss": tf.where(better, value, state["best_loss"]),
+                "best_x": choose(better, x_new, state["best_x"]),
+                "best_gradient": choose(better, gradient, state["best_gradient"]),
+                "harm": tf.where(harder, margin if claims else value, state["harm"]),
+                "x_adv": choose(harder, x_new, state["x_adv"]),
+                "claimed": state["claimed"] | (margin > 0) if claims else state["claimed"],
+            }
+
+        lowest = tf.fill(tf.shape(y), -float("inf"))
+        state = {"x": x, "y": y, "x_before": x_start, "best_x": x_start, "x_adv": x_start, "best_gradient": x}
+        state |= {"loss": lowest, "best_loss": lowest, "harm": lowest, "claimed": tf.zeros(tf.shape(y), tf.bool)}
+        state |= {"rises": tf.zeros(tf.shape(y), tf.int32), **dict(zip(names[1:], target, strict=True))}
+        state = apgd_steps.begin(threat, look(state, x_start))
+        lengths = apgd_steps.round_lengths(threat.norm, steps)
+
+        def advance(index, state):
+            length = tf.gather(tf.constant(lengths), index)
+
+            def body(step, state):
+                x_new = apgd_steps.step(threat, state, first=(index == 0) & (step == 0))
+                return step + 1, look({**state, "x_before": state["x_now"]}, x_new)
+
+            loop = tf.while_loop(lambda step, _: step < length, body, (tf.constant(0), state), parallel_iterations=1)
+            return apgd_steps.checkpoint(threat, loop[1], length, self.rho)
+
+        return run_rounds(advance, state, rounds=len(lengths), judge_fn=judge_fn)[0]
+
+
+def apgd_ce(threat: ThreatModel, **arguments) -> APGD:
+    """APGD on the cross-entropy, the first attack of AutoAttack."""
+    return APGD(threat, loss=losses.cross_entropy, **arguments)
+
+
+def apgd_dlr(threat: ThreatModel, **arguments) -> APGD:
+    """APGD on the difference of logits ratio."""
+    return APGD(threat, loss=losses.dlr, **arguments)
+
+
+def apgd_t(threat: ThreatModel, *, targets: int = 9, **arguments) -> APGD:
+    """APGD on the targeted difference of logits ratio, the second attack of AutoAttack."""
+    return APGD(threat, loss=losses.dlr_targeted, targets=targets, **arguments)
+
+
+def _loss_for(loss, classes):
+    needed, instead = _WITH_FEW_CLASSES.get(loss, (0, loss))
+    if classes >= needed:
+        return loss
+    warnings.warn(
+        f"{loss.__name__} needs {needed} classes and the classifier has {classes}: {instead.__name__} is ascended "
+        "instead",
+        stacklevel=3,
+    )
+    return instead

@@ -1,0 +1,171 @@
+"""How far an evaluation has come, kept in a file from which it goes on after a kill.
+
+state = EvaluationState("evaluation.state.npz")
+evaluate(classifier, images, labels, attacks, seed=0, state=state)      # the same call again goes on
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfrobust.attacks.base import Attack, describe
+from tfrobust.reports import AttackResult
+
+# Seconds from one save to the next within an attack.
+SAVE_EVERY = 20.0
+
+
+class WorstCase:
+    """For each example the first image that fools the classifier, or else the one with the highest loss.
+
+    Attributes:
+      x_adv: float32 [N, H, W, C].
+      predictions: int64 [N], the classes of x_adv.
+      loss: float32 [N].
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        self.labels = labels
+        self.x_adv = images.copy()
+        self.predictions = labels.copy()
+        self.loss = np.full(len(images), -np.inf, np.float32)
+
+    @property
+    def standing(self) -> np.ndarray:
+        """Which examples nothing has fooled yet, bool [N]."""
+        return self.predictions == self.labels
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the examples that stand."""
+        return float(np.mean(self.standing))
+
+    def update(self, indices, x_adv, predictions, loss) -> tuple[float, float]:
+        """Takes in an attack's result on the examples `indices`, each argument [len(indices), ...].
+
+        Returns:
+          The fraction of those that are classified correctly (1 where there are none), and the running worst case.
+        """
+        wrong = predictions != self.labels[indices]
+        better = self.standing[indices] & (wrong | (loss > self.loss[indices]))
+        chosen = indices[better]
+        self.x_adv[chosen], self.predictions[chosen] = x_adv[better], predictions[better]
+        self.loss[chosen] = loss[better]
+        return float(np.mean(~wrong)) if len(indices) else 1.0, self.accuracy
+
+
+class Progress:
+    """Where an evaluation stands: attacks that are finished, and examples done in the one that is not.
+
+    Attributes:
+      worst: over the natural images and the finished attacks.
+      results: of the finished attacks, by name.
+      done: examples that the attack under way has behind it.
+      x_adv: its images, [N, H, W, C]; natural ones where it has none yet.
+      seconds: that it has taken.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        self._images = images
+        self.worst = WorstCase(images, labels)
+        self.results: dict[str, AttackResult] = {}
+        self._begin()
+
+    def add(self, indices: np.ndarray, x_adv: np.ndarray, seconds: float) -> None:
+        """The attack under way has made images of some more examples."""
+        self.x_adv[indices] = x_adv
+        self.done += len(indices)
+        self.seconds = seconds
+
+    def finish(self, result: AttackResult) -> None:
+        """The attack under way is finished."""
+        self.results[result.name] = result
+        self._begin()
+
+    def _begin(self):
+        self.done, self.seconds, self.x_adv = 0, 0.0, self._images.copy()
+
+
+class EvaluationState:
+    """The file; it is written under another name and renamed, so that it is always whole.
+
+    Args:
+      path: of a .npz file; its folder is made when it is first written.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = pathlib.Path(path)
+        self._fingerprint = ""
+        self._saved = time.monotonic()
+
+    def open(self, fingerprint: str) -> None:
+        """Says which evaluation this is: results of another one are neither used nor overwritten.
+
+        Raises:
+          ValueError: if the file exists and is that of another evaluation, or no such file at all.
+        """
+        self._fingerprint = fingerprint
+        if not self._path.exists():
+            return
+        try:
+            with np.load(self._path) as file:
+                found = str(file["fingerprint"])
+        except Exception as error:
+            raise ValueError(f"state must be a file that an evaluation has saved, got {self._path}") from error
+        if found != fingerprint:
+            raise ValueError(
+                f"state {self._path} is that of another evaluation (other images, model, attacks, seed or precision): "
+                "delete it or name another file"
+            )
+
+    def resume(self, progress: Progress) -> None:
+        """Brings a fresh `progress` to where the file is; leaves it where there is no file."""
+        if not self._path.exists():
+            return
+        with np.load(self._path) as file:
+            worst = progress.worst
+            worst.x_adv, worst.predictions, worst.loss = (file[name] for name in ("worst_x_adv", "predictions", "loss"))
+            results = (AttackResult(**fields) for fields in json.loads(str(file["results"])))
+            progress.results = {result.name: result for result in results}
+            progress.x_adv, progress.done, progress.seconds = file["x_adv"], int(file["done"]), float(file["seconds"])
+
+    def save(self, progress: Progress, now: bool = False) -> None:
+        """Saves `progress` if it was not saved for a while, or `now`."""
+        if not now and time.monotonic() - self._saved < SAVE_EVERY:
+            return
+        values = {
+            "fingerprint": self._fingerprint,
+            "results": json.dumps([dataclasses.asdict(result) for result in progress.results.values()]),
+            "done": progress.done,
+            "seconds": progress.seconds,
+            "worst_x_adv": progress.worst.x_adv,
+            "predictions": progress.worst.predictions,
+            "loss": progress.worst.loss,
+            "x_adv": progress.x_adv,
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        try:
+            with open(temporary, "wb") as file:
+                np.savez(file, **values)
+            os.replace(temporary, self._path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._saved = time.monotonic()
+
+
+def fingerprint(images, labels, logits, attacks: Mapping[str, Attack], seed, precision, only_standing) -> str:
+    """What tells one evaluation from another: data, the model by its clean logits, attacks and settings."""
+    digest = hashlib.sha256()
+    # The logits' means are rounded far above what the size of a batch changes in them.
+    for array in (images, labels, np.argmax(logits, axis=1), np.round(np.mean(logits, axis=0, dtype=np.float64), 2)):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    settings = [[name, describe(attack)] for name, attack in attacks.items()]
+    digest.update(json.dumps([settings, seed, precision, only_standing]).encode())
+    return digest.hexdigest()

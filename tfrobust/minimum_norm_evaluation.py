@@ -1,0 +1,193 @@
+"""How far the nearest adversarial images are: minimum-norm attacks on every example, checked and summed up.
+
+report = evaluate_minimum_norm(classifier, images, labels, suites.min_norm("l2"), seed=0)
+report.median_distance                 # of the nearest image over all attacks, example by example
+report.accuracy_at([0.5, 1.0, 2.0])    # fraction of the examples with no adversarial image within these distances
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfrobust import seeds
+from tfrobust.attacks.base import LogitsFn, describe
+from tfrobust.attacks.minimum_norm import MinimumNormAttack
+from tfrobust.checks import check_classifier, check_examples, require_integer
+from tfrobust.evaluation import InvalidAdversarialExampleError
+from tfrobust.precision import AttackTwin
+from tfrobust.threat_models import ThreatModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Distances:
+    """The nearest adversarial image of every example that was found.
+
+    Attributes:
+      name: of the attack, or "nearest of all".
+      attack: its full configuration, as text.
+      distance: float32 [N], in pixel units of the norm; 0 where the image is misclassified as it is, infinity where
+        none was found.
+      seconds: wall-clock time, graph building included.
+    """
+
+    name: str
+    attack: str
+    distance: np.ndarray = dataclasses.field(repr=False)
+    seconds: float
+
+    @property
+    def success_rate(self) -> float:
+        """Fraction of the examples with an adversarial image, those that are misclassified as they are included."""
+        return float(np.mean(np.isfinite(self.distance)))
+
+    @property
+    def median_distance(self) -> float:
+        """Median over all examples; infinite where fewer than half have an adversarial image."""
+        return float(np.median(self.distance))
+
+    @property
+    def mean_distance(self) -> float:
+        """Mean over the examples that have one; NaN where none has."""
+        found = self.distance[np.isfinite(self.distance)]
+        return float(np.mean(found)) if len(found) else float("nan")
+
+    def accuracy_at(self, epsilons: Sequence[float]) -> np.ndarray:
+        """Fraction of the examples with no adversarial image at any distance up to each epsilon, [len(epsilons)]."""
+        return np.array([np.mean(self.distance > epsilon) for epsilon in epsilons])
+
+    def as_json(self) -> dict:
+        """Names and numbers without the array; what is not finite is None."""
+        numbers = {name: getattr(self, name) for name in ("success_rate", "median_distance", "mean_distance")}
+        numbers = {name: value if np.isfinite(value) else None for name, value in numbers.items()}
+        return {"name": self.name, "attack": self.attack, **numbers, "seconds": self.seconds}
+
+
+@dataclasses.dataclass(frozen=True)
+class MinimumNormReport:
+    """The result of `evaluate_minimum_norm`.
+
+    Attributes:
+      nearest: over all attacks, example by example; x_adv holds those images, float32 [N, H, W, C].
+    """
+
+    norm: str
+    clean_accuracy: float
+    num_examples: int
+    seed: int
+    attacks: tuple[Distances, ...]
+    nearest: Distances
+    x_adv: np.ndarray = dataclasses.field(repr=False)
+
+    def as_json(self) -> dict:
+        """Everything but the arrays, as plain dicts, lists and numbers."""
+        return {
+            "norm": self.norm,
+            "clean_accuracy": self.clean_accuracy,
+            "num_examples": self.num_examples,
+            "seed": self.seed,
+            "attacks": [attack.as_json() for attack in self.attacks],
+            "nearest": self.nearest.as_json(),
+        }
+
+
+def evaluate_minimum_norm(
+    classifier: keras.Model | LogitsFn,
+    images: np.ndarray,
+    labels: np.ndarray,
+    attacks: Mapping[str, MinimumNormAttack],
+    *,
+    seed: int,
+    batch_size: int = 100,
+    on_result: Callable[[Distances], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> MinimumNormReport:
+    """Looks for the nearest adversarial image of every example with every attack.
+
+    All is computed in float32: these images lie on the decision boundary, which is elsewhere in a lower precision. Each
+    image that an attack returns is checked: its class by the classifier, its range, and the distance that was claimed.
+
+    Args:
+      classifier: a keras.Model, or any function from pixels to logits; it is called in inference mode.
+      images: float32 [N, H, W, C] within the attacks' bounds.
+      labels: int [N].
+      attacks: at least one, all of one norm and bounds.
+      seed: of all noise.
+      batch_size: examples for each compiled call.
+      on_result: called after each attack.
+      on_progress: called with the attack's name, examples done and N, after each batch.
+
+    Raises:
+      ValueError: as for `evaluation.evaluate`.
+      InvalidAdversarialExampleError: if an attack returns an image that is not what it claims.
+    """
+    kinds = {(attack.norm, attack.bounds) for attack in attacks.values()}
+    if len(kinds) != 1:
+        raise ValueError(f"attacks must be one or more of a single norm and bounds, got {sorted(map(str, kinds))}")
+    norm, bounds = kinds.pop()
+    images, labels = check_examples(images, labels, bounds)
+    require_integer("batch_size", batch_size, 1)
+    if isinstance(classifier, keras.Model):
+        judge_fn, gradient_fn = (lambda x: classifier(x, training=False)), AttackTwin(classifier, "float32").logits_fn
+    else:
+        judge_fn, gradient_fn = classifier, lambda: classifier
+    check_classifier(judge_fn, images[:batch_size], labels)
+    threat = ThreatModel(norm, 0.0, bounds)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def judge(x_adv, x, y):
+        return tf.argmax(judge_fn(x_adv), axis=-1) != y, threat.distance(x_adv, x)
+
+    results = []
+    batches = [np.arange(i, min(i + batch_size, len(images))) for i in range(0, len(images), batch_size)]
+    wrong = np.concatenate([judge(images[batch], images[batch], labels[batch])[0] for batch in batches])
+    clean = float(np.mean(~wrong))
+    nearest, best = images.copy(), np.full(len(images), np.inf, np.float32)
+    for name, attack in attacks.items():
+        start, found = time.perf_counter(), []
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def minimize(x, y, index, attack=attack):
+            return attack.minimize(gradient_fn(), x, y, seed=seeds.per_example(seed, index), judge_fn=judge_fn)
+
+        for batch in batches:
+            x, y = images[batch], labels[batch]
+            x_adv, claimed, success = (part.numpy() for part in minimize(x, y, batch))
+            wrong, distance = (part.numpy() for part in judge(x_adv, x, y))
+            _check(name, x_adv, distance, claimed, success, wrong, bounds)
+            found.append(np.where(success, distance, np.inf))
+            nearer = success & (distance < best[batch])
+            nearest[batch[nearer]], best[batch[nearer]] = x_adv[nearer], distance[nearer]
+            if on_progress:
+                on_progress(name, batch[-1] + 1, len(images))
+        distances = np.concatenate(found).astype(np.float32)
+        results.append(Distances(name, describe(attack), distances, time.perf_counter() - start))
+        if on_result:
+            on_result(results[-1])
+    seconds = sum(result.seconds for result in results)
+    return MinimumNormReport(
+        norm=norm,
+        clean_accuracy=clean,
+        num_examples=len(images),
+        seed=seed,
+        attacks=tuple(results),
+        nearest=Distances("nearest of all", "", best, seconds),
+        x_adv=nearest,
+    )
+
+
+def _check(name, x_adv, distance, claimed, success, wrong, bounds):
+    """An image that is taken for adversarial must be so, where the attack says it is."""
+    found = x_adv[success]
+    if not np.isfinite(x_adv).all() or (len(found) and (found.min() < bounds[0] or found.max() > bounds[1])):
+        raise InvalidAdversarialExampleError(f"{name} returned pixels outside of {list(bounds)}")
+    if np.any(success & ~wrong):
+        raise InvalidAdversarialExampleError(
+            f"{name} counts {int(np.sum(success & ~wrong))} images as adversarial that are classified correctly"
+        )
+    gap = np.abs(distance - claimed)[success]
+    if len(gap) and np.any(gap > 1e-4 * np.maximum(1.0, distance[success])):
+        raise InvalidAdversarialExampleError(f"{name} is off by {gap.max():g} in the distance of an image")

@@ -1,0 +1,63 @@
+"""What an evaluation found."""
+
+import dataclasses
+
+import numpy as np
+
+from tfrobust.threat_models import ThreatModel
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackResult:
+    """What one attack left standing.
+
+    Attributes:
+      name: the row's name in the suite.
+      attack: the attack's full configuration, as text.
+      accuracy: fraction in [0, 1] of the examples that are classified correctly under this attack alone.
+      worst_case_accuracy: the same under the natural image and every attack up to this one.
+      num_attacked: how many examples were attacked: all, or those that still stood. In the latter case there is no
+        accuracy of the attack alone, and `accuracy` is the worst case too.
+      max_distance: the largest distance that the attack used, in pixel units of the threat's norm.
+      seconds: wall-clock time, graph building included.
+    """
+
+    name: str
+    attack: str
+    accuracy: float
+    worst_case_accuracy: float
+    num_attacked: int
+    max_distance: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The result of `evaluate`; accuracies are fractions in [0, 1].
+
+    Attributes:
+      skipped: names of the attacks that were not run, because the classifier has no gradient and they need one.
+      robust_accuracy: of the worst case of all attacks and the natural image, for each example.
+      x_adv: float32 [N, H, W, C], for each example the first adversarial image that fooled the classifier, or else the
+        one with the highest cross-entropy.
+      predictions: int64 [N], the classes of `x_adv`.
+    """
+
+    clean_accuracy: float
+    robust_accuracy: float
+    num_examples: int
+    seed: int
+    precision: str
+    threat_model: ThreatModel
+    attacks: tuple[AttackResult, ...]
+    x_adv: np.ndarray = dataclasses.field(repr=False)
+    predictions: np.ndarray = dataclasses.field(repr=False)
+    skipped: tuple[str, ...] = ()
+
+    def as_json(self) -> dict:
+        """Everything but the arrays, as plain dicts, lists and numbers."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del fields["x_adv"], fields["predictions"]
+        threat_model = {**dataclasses.asdict(self.threat_model), "bounds": list(self.threat_model.bounds)}
+        attacks = [dataclasses.asdict(attack) for attack in self.attacks]
+        return {**fields, "threat_model": threat_model, "attacks": attacks, "skipped": list(self.skipped)}
