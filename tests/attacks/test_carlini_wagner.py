@@ -11,7 +11,7 @@ from keras import layers
 from tfrobust import losses
 from tfrobust.attacks import carlini_wagner_descent as descent
 from tfrobust.attacks.carlini_wagner import CarliniWagnerL2
-from tfrobust.attacks.minimum_norm import WithinBall
+from tfrobust.attacks.minimum_norm import MinimumNorm, WithinBall
 from tfrobust.threat_models import ThreatModel
 
 QUICK = CarliniWagnerL2(steps=100, binary_search_steps=6, initial_const=0.01)
@@ -33,7 +33,7 @@ def minimize(attack, logits_fn, x, y, **arguments):
     def run(x, y):
         return attack.minimize(logits_fn, x, y, seed=0, **arguments)
 
-    return type(run(x, y))(*(part.numpy() for part in run(x, y)))
+    return MinimumNorm(*(part.numpy() for part in run(x, y)))
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +153,8 @@ def test_misclassified_images_stay_as_they_are(model, x, y):
 
 
 def test_a_failure_is_the_image_itself():
-    # Logits (0, x_0 - 2 x_1), of which the attack sees the first pixel's part only: it would have to be 1.8 in the first
-    # image, and is 0.2 too low in the second.
+    # Logits (0, x_0 - 2 x_1), of which the attack sees the first pixel's part only: it would have to be 1.8 in the
+    # first image, and is 0.2 too low in the second.
     def logits_fn(x):
         flat = tf.reshape(x, [-1, 2])
         return tf.stack([tf.zeros_like(flat[:, 0]), flat[:, 0] - 2 * tf.stop_gradient(flat[:, 1])], axis=1)

@@ -256,8 +256,7 @@ def test_the_judge_decides():
 # Degenerate models and batches.
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("targets", [0, 2])
+@pytest.mark.parametrize(("norm", "targets"), [("linf", 0), ("l2", 2), ("l1", 2)])
 def test_a_zero_gradient_finds_nothing(x, norm, targets):
     def constant(x):
         return tf.constant([3.0, 1.0, 2.0]) + 0 * tf.reduce_sum(x, axis=[1, 2, 3])[:, tf.newaxis]

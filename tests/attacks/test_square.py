@@ -139,18 +139,16 @@ def test_a_move_of_bumps_by_hand(norm):
 @pytest.mark.parametrize("norm", ["l2", "l1"])
 def test_the_start_of_bumps_covers_the_image(norm):
     threat = ThreatModel(norm, 0.5)
-    moves = BumpSquares(threat, (12, 16, 3), (3,))
     x = tf.fill([2, 12, 16, 3], 0.5)
-    change = (moves.start(x, seeds.per_example(3, tf.range(2))) - x).numpy()
+    start = BumpSquares(threat, (12, 16, 3), ()).start(x, seeds.per_example(3, tf.range(2)))
+    np.testing.assert_allclose(threat.distance(start, x), [0.5, 0.5], rtol=1e-4)
     # Squares of 12 // 5 = 2 pixels, a hill above or left of a hole: 6 rows and 8 columns of them fill the image.
-    tiles = change.reshape(2, 6, 2, 8, 2, 3).transpose(0, 1, 3, 5, 2, 4).reshape(-1, 2, 2)
-    expected = np.abs(bump(norm, 2)).max() / np.abs(tiles).max()
-    patterns = {
-        tuple(np.round(sign * part, 4).ravel()) for part in (bump(norm, 2), bump(norm, 2).T) for sign in (1, -1)
-    }
+    tiles = (start - x).numpy().reshape(2, 6, 2, 8, 2, 3).transpose(0, 1, 3, 5, 2, 4).reshape(-1, 2, 2)
     if norm == "l2":
-        assert {tuple(np.round(tile * expected, 4)) for tile in tiles.reshape(-1, 4)} == patterns
-    np.testing.assert_allclose(threat.distance(x + change, x), [0.5, 0.5], rtol=1e-4)
+        tiles *= bump(norm, 2).max() / tiles.max()
+        expected = [sign * pattern for pattern in (bump(norm, 2), bump(norm, 2).T) for sign in (1, -1)]
+        found = [np.isclose(tiles, pattern, atol=1e-4).all(axis=(1, 2)) for pattern in expected]
+        assert np.all(np.sum(found, axis=0) == 1) and np.all(np.mean(found, axis=1) > 0.15)
 
 
 # Strength.

@@ -1,11 +1,11 @@
 """The moves of Square Attack (Andriushchenko et al. 2020): where it starts, and what it tries next.
 
-In linf a move sets a square to one of the two walls of the ball (section 3.2, algorithm 2); in l2 it adds a pair of
-bumps to one square with what the change in another one was worth (section 3.3, algorithm 3); l1 does as l2 with
-steeper bumps (Croce and Hein 2021, "Mind the box", whose code has it).
+In linf a move sets a square to one of the two walls of the ball (algorithm 2 of the paper); in l2 it adds a pair of
+bumps to one square, and gives it what the change in another one was worth (algorithm 3); in l1 it does as in l2 with
+steeper bumps (Croce and Hein 2021, "Mind the box").
 
 A move is a function of a few uniform numbers of each example, so that each has its own square, whatever its batch
-mates do. (The authors' code draws squares like that in linf, AutoAttack's one position for a whole batch.)
+mates do. AutoAttack's code has one position for a whole batch.
 """
 
 import dataclasses
@@ -89,8 +89,8 @@ class BumpSquares:
         grid = (height // side, width // side)
         numbers = seeds.uniform(seed, tf.zeros([tf.shape(x)[0], *grid, 1 + channels]), 0.0, 1.0)
         pattern = bump(self.threat.norm, side)
-        lying = numbers[..., :1, tf.newaxis] < 0.5
-        tiles = tf.where(lying, pattern, pattern.T)[..., tf.newaxis]
+        upright = numbers[..., :1, tf.newaxis] < 0.5
+        tiles = tf.where(upright, pattern, pattern.T)[..., tf.newaxis]
         tiles *= _signs(numbers[:, :, :, tf.newaxis, tf.newaxis, 1:])
         # [B, grid row, grid column, row, column, C]
         delta = tf.reshape(tf.transpose(tiles, [0, 1, 3, 2, 4, 5]), [-1, grid[0] * side, grid[1] * side, channels])
@@ -116,7 +116,7 @@ class BumpSquares:
             inside[i][:, :, tf.newaxis, tf.newaxis] * inside[i + 1][:, tf.newaxis, :, tf.newaxis] for i in (0, 2)
         )
         either = tf.maximum(window, emptied)
-        bumps = self._bumps(query, corners[0], corners[1], lying=numbers[:, 4] < 0.5)
+        bumps = self._bumps(query, corners[0], corners[1], upright=numbers[:, 4] < 0.5)
         bumps = tf.cast(bumps * _signs(numbers[:, tf.newaxis, tf.newaxis, 5:]), x.dtype)
 
         delta = x_adv - x
@@ -138,7 +138,7 @@ class BumpSquares:
             delta = self.threat.epsilon * tf.math.divide_no_nan(delta, norms_l2(delta))
         return self.threat.project(x + delta, x)
 
-    def _bumps(self, query, first_row, first_column, lying):
+    def _bumps(self, query, first_row, first_column, upright):
         """The query's bumps at the given places, 0 around them: [B, H, W, 1]."""
         sides, number = np.unique(self.sides, return_inverse=True)
         # All patterns, each with a border of zeros at least one pixel wide, looked up by relative row and column.
@@ -152,8 +152,8 @@ class BumpSquares:
             return relative * stride[:, tf.newaxis]
 
         start = tf.gather(tf.constant(number * length**2, tf.int32), query)
-        rows = places(first_row, self.shape[0], tf.where(lying, length, 1))
-        columns = places(first_column, self.shape[1], tf.where(lying, 1, length))
+        rows = places(first_row, self.shape[0], tf.where(upright, length, 1))
+        columns = places(first_column, self.shape[1], tf.where(upright, 1, length))
         index = (start + rows)[:, :, tf.newaxis] + columns[:, tf.newaxis]
         return tf.gather(tf.constant(table.ravel()), index)[..., tf.newaxis]
 
@@ -170,8 +170,8 @@ def square_side(norm: str, fraction: float, height: int, width: int) -> int:
 def bump(norm: str, side: int) -> np.ndarray:
     """A hill in the upper half of a square and a hole in the lower one, float32 [side, side] of norm 1.
 
-    Equation 2 of the paper: with d the distance of a pixel from the middle of its half, counted in rings, its height is
-    the sum of 1 / k^2 over k from d + 1 to the number of rings; of 1 / k^4 in l1. Both halves have the same norm.
+    With d the distance of a pixel from the middle of its half, counted in square rings, its height is the sum of
+    1 / k^2 over k from d + 1 to the number of rings, and of 1 / k^4 in l1. Both halves have the same norm.
     """
     upper = side // 2
     pattern = np.concatenate([_hill(norm, upper, side), -_hill(norm, side - upper, side)])
