@@ -15,6 +15,7 @@ from tfrobust.attacks.carlini_wagner_linf import CarliniWagnerLinf
 from tfrobust.attacks.ddn import DDN
 from tfrobust.attacks.deepfool import DeepFool
 from tfrobust.attacks.fab import FAB
+from tfrobust.attacks.fmn import FMN
 from tfrobust.attacks.minimum_norm import MinimumNormAttack
 from tfrobust.attacks.pgd import PGD, fgsm
 from tfrobust.attacks.square import Square
@@ -92,16 +93,18 @@ def min_norm(norm: str, bounds: tuple[float, float] = (0.0, 1.0)) -> dict[str, M
         return {
             "DeepFool": DeepFool("l2", bounds),
             "DDN": DDN(bounds=bounds),
+            "FMN": FMN("l2", bounds),
             "FAB-T": fab,
             "CW-L2": CarliniWagnerL2(bounds=bounds),
         }
     if norm == "linf":
         return {
             "DeepFool": DeepFool("linf", bounds),
+            "FMN": FMN("linf", bounds),
             "FAB-T": fab,
             "CW-Linf": CarliniWagnerLinf(bounds=bounds),
         }
-    return {"FAB-T": fab}
+    return {"FMN": FMN("l1", bounds), "FAB-T": fab}
 
 
 SUITES: dict[str, Callable[[ThreatModel], Suite]] = {

@@ -1,4 +1,4 @@
-"""DDN: its first steps by hand, the nearest boundary of affine models, and its peer."""
+"""DDN: its first steps by hand, and the nearest boundary of affine models."""
 
 import numpy as np
 import pytest

@@ -25,6 +25,7 @@ within a threat model (minimum_norm.py):
 | CarliniWagnerL2, CarliniWagnerLinf | l2; linf     | Carlini and Wagner 2017      | carlini_wagner*.py |
 | DeepFool                           | linf, l2     | Moosavi-Dezfooli et al. 2016 | deepfool.py        |
 | DDN                                | l2           | Rony et al. 2019             | ddn.py             |
+| FMN                                | linf, l2, l1 | Pintor et al. 2021           | fmn.py             |
 | FAB                                | linf, l2, l1 | Croce and Hein 2020          | fab.py             |
 """
 
@@ -35,6 +36,7 @@ from tfrobust.attacks.carlini_wagner_linf import CarliniWagnerLinf
 from tfrobust.attacks.ddn import DDN
 from tfrobust.attacks.deepfool import DeepFool
 from tfrobust.attacks.fab import FAB
+from tfrobust.attacks.fmn import FMN
 from tfrobust.attacks.minimum_norm import MinimumNorm, MinimumNormAttack, WithinBall
 from tfrobust.attacks.momentum import MomentumPGD
 from tfrobust.attacks.multi_targeted import MultiTargeted
@@ -48,6 +50,7 @@ __all__ = [
     "APGD",
     "DDN",
     "FAB",
+    "FMN",
     "ODI",
     "PGD",
     "RFGSM",

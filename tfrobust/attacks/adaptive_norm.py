@@ -1,4 +1,4 @@
-"""The loop of attacks that adapt a norm to each example as they go, such as DDN.
+"""The loop of the attacks that adapt a norm to each example as they go, DDN and FMN.
 
 At every step they look at a point, remember it if it is the nearest adversarial one so far, change the norm epsilon of
 the example accordingly, and move along the gradient to a point of that norm.
@@ -19,7 +19,7 @@ from tfrobust.losses import LossFn, Targeted
 from tfrobust.shapes import choose, largest
 from tfrobust.threat_models import ThreatModel
 
-# What the last step size is of the first, but for one step.
+# The step size after the last step, as a part of the first.
 LAST_STEP_SIZE = 0.01
 
 
@@ -61,10 +61,10 @@ Move = Callable[[Look, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 def search(
     attack: Configuration, loss: LossFn, move: Move, epsilon: float, logits_fn: LogitsFn, x, y, *, seed, judge_fn
 ) -> MinimumNorm:
-    """The nearest adversarial one of x and the points of `attack.steps` moves.
+    """The nearest adversarial image among x and the points of `attack.steps` moves.
 
-    The gradient step has the Euclidean length `attack.step_size`, which falls along a cosine towards a hundredth. An
-    example whose gradient is 0 steps in a random direction.
+    The gradient step is the steepest one of length `attack.step_size`, falling along a cosine to a hundredth of it: the
+    sign in linf, the gradient of that Euclidean norm in l2 and l1. An example whose gradient is 0 steps at random.
 
     Args:
       loss: ascended; of a targeted attack, whose targets are `y`, it is descended.
@@ -74,6 +74,7 @@ def search(
     """
     loss = Targeted(loss) if attack.targeted else loss
     threat = ThreatModel(attack.norm, 0.0, attack.bounds)
+    steepest = ThreatModel("linf" if attack.norm == "linf" else "l2", 0.0)
 
     def judge(x_adv, distance, logits, nearest):
         """Whether points are adversarial, and the nearest so far; `judge_fn` sees what would become the nearest."""
@@ -95,7 +96,7 @@ def search(
         adversarial, nearest = judge(x_adv, distance, logits, nearest)
         wave = (1 + tf.cos(math.pi * tf.cast(step, tf.float32) / attack.steps)) / 2
         step_size = tf.cast(attack.step_size * (LAST_STEP_SIZE + (1 - LAST_STEP_SIZE) * wave), x.dtype)
-        stepped = x_adv + step_size * _direction(gradient, seed, step)
+        stepped = x_adv + steepest.steepest_ascent(_with_noise(gradient, seed, step), step_size)
         epsilon, x_adv = move(Look(distance, value, gradient, adversarial, nearest, stepped, wave), epsilon)
         return step + 1, x_adv, epsilon, nearest
 
@@ -125,12 +126,11 @@ def require_between(configuration, **limits: float) -> None:
             raise ValueError(f"{name} must be above 0 and {wanted}, got {value!r}")
 
 
-def _direction(gradient, seed, step):
-    """The gradient [B, ...] with a Euclidean norm of 1 in every example."""
+def _with_noise(gradient, seed, step):
+    """The gradient [B, ...], and noise for the examples whose gradient is 0."""
     is_zero = largest(gradient) == 0
 
-    def with_noise():
+    def noisy():
         return tf.where(is_zero, seeds.normal(seeds.fold_in(seed, step), gradient), gradient)
 
-    gradient = tf.cond(tf.reduce_any(is_zero), with_noise, lambda: gradient)
-    return ThreatModel("l2", 0.0).steepest_ascent(gradient, 1.0)
+    return tf.cond(tf.reduce_any(is_zero), noisy, lambda: gradient)

@@ -19,6 +19,7 @@ from tfrobust.attacks.carlini_wagner_linf import CarliniWagnerLinf
 from tfrobust.attacks.ddn import DDN
 from tfrobust.attacks.deepfool import DeepFool
 from tfrobust.attacks.fab import FAB
+from tfrobust.attacks.fmn import FMN
 from tfrobust.attacks.minimum_norm import WithinBall
 from tfrobust.attacks.momentum import MomentumPGD
 from tfrobust.attacks.multi_targeted import MultiTargeted
@@ -175,6 +176,7 @@ CATALOGUE: dict[str, Entry] = {
     "cw_linf": Entry(CarliniWagnerLinf, _CARLINI_WAGNER, "carlini_wagner_linf.py", norms=("linf",), fixed=_UNTARGETED),
     "deepfool": Entry(DeepFool, "Moosavi-Dezfooli et al. 2016", "deepfool.py", norms=("linf", "l2")),
     "ddn": Entry(DDN, "Rony et al. 2019", "ddn.py", norms=("l2",), fixed=_UNTARGETED),
+    "fmn": Entry(FMN, "Pintor et al. 2021", "fmn.py", fixed=_UNTARGETED),
 }
 
 

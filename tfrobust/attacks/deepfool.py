@@ -15,9 +15,10 @@ import tensorflow as tf
 from tfrobust import losses
 from tfrobust.attacks.base import LogitsFn, NotDifferentiableError, require
 from tfrobust.attacks.compaction import run_rounds
+from tfrobust.attacks.hyperplanes import distance_to_hyperplane, step_along
 from tfrobust.attacks.minimum_norm import MinimumNorm
 from tfrobust.attacks.targets import ranked_targets
-from tfrobust.shapes import choose, column_of, largest, norms_l2, sum_l1
+from tfrobust.shapes import choose
 from tfrobust.threat_models import ThreatModel
 
 # The shortest step, as a part of the pixel range: on a boundary the distance is 0, and the class is still the label.
@@ -95,32 +96,6 @@ class DeepFool:
         distance, gradient = _nearest(self.norm, self.bounds, logits_fn, x_adv, y, others)
         length = (1 + self.overshoot) * tf.maximum(distance, LEAST_STEP * (high - low))
         return tf.clip_by_value(x_adv + step_along(length, gradient, self.norm), low, high)
-
-
-def distance_to_hyperplane(difference: tf.Tensor, gradient: tf.Tensor, norm: str) -> tf.Tensor:
-    """|f| / |w|_q, the distance in `norm` from x to {x + r: f + w . r = 0}: f [B] and w [B, ...] -> [B].
-
-    q is the dual of `norm`: 1 for "linf", 2 for "l2", infinity for "l1". The distance is infinite where w is 0.
-    """
-    scale = largest(gradient)
-    if norm == "linf":
-        size = sum_l1(gradient)
-    elif norm == "l2":
-        # Scaled by the largest entry first, so that squares of tiny gradients do not underflow to 0.
-        size = scale * norms_l2(tf.math.divide_no_nan(gradient, scale))
-    else:
-        size = scale
-    size = tf.reshape(size, [-1])
-    return tf.where(size > 0, tf.abs(tf.cast(difference, size.dtype)) / size, math.inf)
-
-
-def step_along(length: tf.Tensor, gradient: tf.Tensor, norm: str) -> tf.Tensor:
-    """The step of `length` [B] in `norm` on which a linear function of this gradient [B, ...] rises most: [B, ...].
-
-    Of length `distance_to_hyperplane` it ends on the hyperplane. An infinite length is a step of 0.
-    """
-    length = tf.where(tf.math.is_finite(length), length, 0.0)
-    return ThreatModel(norm, 0.0).steepest_ascent(gradient, column_of(length, gradient))
 
 
 def _nearest(norm, bounds, logits_fn, x_adv, y, others):
