@@ -2,11 +2,9 @@
 
 import functools
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
 
 from tfrobust import losses
 from tfrobust.attacks import carlini_wagner_descent as descent
@@ -16,7 +14,6 @@ from tfrobust.threat_models import ThreatModel
 
 QUICK = CarliniWagnerL2(steps=100, binary_search_steps=6, initial_const=0.01)
 # Its activation is smooth, so that rounding does not decide what a ReLU does.
-INITIALIZER = functools.partial(keras.initializers.RandomNormal, stddev=0.7)
 
 
 def affine(weights, bias):
@@ -44,23 +41,6 @@ def hyperplane():
     weights /= np.linalg.norm(weights)
     x = generator.uniform(0.4, 0.6, size=(3, 2, 2, 3)).astype(np.float32)
     return weights, x
-
-
-@pytest.fixture(scope="module")
-def model():
-    inputs = keras.Input((6, 5, 1))
-    x = layers.Conv2D(4, 3, activation="tanh", kernel_initializer=INITIALIZER(seed=1))(inputs)
-    return keras.Model(inputs, layers.Dense(3, kernel_initializer=INITIALIZER(seed=2))(layers.Flatten()(x)))
-
-
-@pytest.fixture(scope="module")
-def x():
-    return tf.constant(np.random.default_rng(0).uniform(size=(8, 6, 5, 1)).astype(np.float32))
-
-
-@pytest.fixture(scope="module")
-def y(model, x):
-    return tf.argmax(model(x), axis=-1)
 
 
 # Distances.
@@ -122,17 +102,17 @@ def test_targets_are_reached_at_a_greater_distance(model, x, y):
     anywhere = minimize(QUICK, model, x, y)
     attack = CarliniWagnerL2(steps=100, binary_search_steps=6, initial_const=0.01, kappa=0.1, targeted=True)
     nearest = np.inf
-    for shift in (1, 2):
-        target = (y + shift) % 3
+    for shift in (1, 2, 3):
+        target = (y + shift) % 4
         found = minimize(attack, model, x, target, judge_fn=model)
-        assert found.success.mean() >= 0.5
         lead = -losses.margin(model(found.x_adv), target).numpy()
         assert np.all(lead[found.success] > 0.1)
         nearest = np.minimum(nearest, found.distance)
-    assert np.all(nearest >= 0.99 * anywhere.distance)
-    # Without confidence the nearer of both targets is what the untargeted attack finds.
+    # Untargeted, the margin leads to the likeliest class, which need not be the nearest.
+    assert np.isfinite(nearest).all() and np.all(nearest >= 0.97 * anywhere.distance)
+    # Without confidence the nearest of all targets is what the untargeted attack finds.
     attack = CarliniWagnerL2(steps=100, binary_search_steps=6, initial_const=0.01, targeted=True)
-    nearest = np.min([minimize(attack, model, x, (y + shift) % 3).distance for shift in (1, 2)], axis=0)
+    nearest = np.min([minimize(attack, model, x, (y + shift) % 4).distance for shift in (1, 2, 3)], axis=0)
     np.testing.assert_allclose(nearest, anywhere.distance, rtol=0.05)
 
 
@@ -179,7 +159,7 @@ def test_no_gradient_and_no_lead():
 def test_the_judge_has_the_last_word(model, x, y):
     # The attack's logits put the boundary nearer than it is.
     def rash(x):
-        return model(x) - 0.2 * tf.one_hot(y[0], 3)
+        return model(x) - 0.2 * tf.one_hot(y[0], 4)
 
     same = tf.gather(x, tf.where(y == y[0])[:, 0])
     labels = tf.fill([len(same)], y[0])

@@ -2,37 +2,16 @@
 
 import functools
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
 
-from tfrobust import datasets
 from tfrobust.attacks.base import NotDifferentiableError
 from tfrobust.attacks.deepfool import DeepFool
 from tfrobust.attacks.minimum_norm import WithinBall
 from tfrobust.threat_models import ThreatModel
 
 WIDE = (-100.0, 100.0)
-INITIALIZER = functools.partial(keras.initializers.RandomNormal, stddev=0.7)
-
-
-@pytest.fixture(scope="module")
-def model():
-    inputs = keras.Input((6, 5, 1))
-    x = layers.Conv2D(4, 3, activation="tanh", kernel_initializer=INITIALIZER(seed=1))(inputs)
-    return keras.Model(inputs, layers.Dense(4, kernel_initializer=INITIALIZER(seed=2))(layers.Flatten()(x)))
-
-
-@pytest.fixture(scope="module")
-def x():
-    return tf.constant(np.random.default_rng(0).uniform(size=(8, 6, 5, 1)).astype(np.float32))
-
-
-@pytest.fixture(scope="module")
-def y(model, x):
-    return tf.argmax(model(x), axis=-1)
 
 
 def affine(weights, biases):
@@ -278,67 +257,3 @@ def test_a_model_without_gradients_is_refused():
 def test_errors_name_argument_expectation_and_value(arguments, message):
     with pytest.raises(ValueError, match=message):
         DeepFool(**{"norm": "l2", **arguments})
-
-
-# Peers.
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """A small network of 8x8 digits, images that it classifies correctly, and their labels."""
-    images, labels = datasets.load("digits", "train")
-    images = tf.nn.avg_pool2d(images[:, 2:26, 2:26], 3, 3, "VALID").numpy()
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 1)),
-            layers.Conv2D(16, 3, activation="relu"),
-            layers.Flatten(),
-            layers.Dense(32, activation="relu"),
-            layers.Dense(10),
-        ]
-    )
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(images, labels, epochs=8, batch_size=32, verbose=0)
-    correct = np.flatnonzero(np.argmax(model(images[:100]), axis=1) == labels[:100])[:40]
-    return model, images[correct], labels[correct]
-
-
-def norms(x_adv, x, norm):
-    return np.linalg.norm((np.asarray(x_adv) - x).reshape(len(x), -1), axis=1, ord=2 if norm == "l2" else np.inf)
-
-
-@pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_no_weaker_than_foolbox(digits, norm):
-    foolbox = pytest.importorskip("foolbox")
-    model, x, y = digits
-    theirs = foolbox.attacks.L2DeepFoolAttack if norm == "l2" else foolbox.attacks.LinfDeepFoolAttack
-    wrapped = foolbox.TensorFlowModel(tf.function(model), bounds=(0, 1), device="/CPU:0")
-    x_adv = theirs(steps=50, candidates=10, overshoot=0.02).run(
-        wrapped, tf.constant(x), foolbox.criteria.Misclassification(tf.constant(y))
-    )
-    fooled = np.argmax(model(x_adv), axis=1) != y
-    found = tf.function(functools.partial(DeepFool(norm).minimize, model, seed=0))(x, y)
-    assert np.mean(found.success) >= np.mean(fooled)
-    assert np.median(found.distance) <= 1.02 * np.median(np.where(fooled, norms(x_adv, x, norm), np.inf))
-
-
-def test_no_weaker_than_art(digits):
-    evasion = pytest.importorskip("art.attacks.evasion")
-    from art.estimators.classification import TensorFlowV2Classifier
-
-    model, x, y = digits
-    compiled = tf.function(model)
-    classifier = TensorFlowV2Classifier(
-        model=lambda x, training=False: compiled(x),
-        nb_classes=10,
-        input_shape=(8, 8, 1),
-        loss_object=None,
-        clip_values=(0.0, 1.0),
-    )
-    attack = evasion.DeepFool(classifier, max_iter=15, epsilon=0.02, nb_grads=10, batch_size=len(x), verbose=False)
-    x_adv = attack.generate(x)
-    fooled = np.argmax(model(x_adv), axis=1) != y
-    found = tf.function(functools.partial(DeepFool("l2", steps=15).minimize, model, seed=0))(x, y)
-    assert np.mean(found.success) >= np.mean(fooled)
-    assert np.median(found.distance) <= 1.02 * np.median(np.where(fooled, norms(x_adv, x, "l2"), np.inf))

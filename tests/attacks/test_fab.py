@@ -3,32 +3,17 @@
 import functools
 import math
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
 
-from tfrobust import datasets, seeds
+from tfrobust import seeds
 from tfrobust.attacks.fab import FAB, nearest_boundary
 from tfrobust.attacks.minimum_norm import WithinBall
 from tfrobust.threat_models import ThreatModel
 
 NORMS = {"linf": 0.1, "l2": 0.5, "l1": 0.9}
 DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
-INITIALIZER = functools.partial(keras.initializers.RandomNormal, stddev=0.7)
-
-
-@pytest.fixture(scope="module")
-def model():
-    inputs = keras.Input((6, 5, 1))
-    x = layers.Conv2D(4, 3, activation="tanh", kernel_initializer=INITIALIZER(seed=1))(inputs)
-    return keras.Model(inputs, layers.Dense(4, kernel_initializer=INITIALIZER(seed=2))(layers.Flatten()(x)))
-
-
-@pytest.fixture(scope="module")
-def x():
-    return tf.constant(np.random.default_rng(0).uniform(size=(8, 6, 5, 1)).astype(np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -337,60 +322,6 @@ def test_graph_does_not_grow(model, x, y):
 
     threat = ThreatModel("linf", 0.1)
     assert size(FAB(threat, 2, restarts=2, targets=2)) == size(FAB(threat, 9, restarts=30, targets=2))
-
-
-# Parity.
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """A small classifier of digits, trained for a second, and test images."""
-    train, test = datasets.load("digits", "train"), datasets.load("digits", "test")
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [keras.Input(train.images.shape[1:]), layers.Flatten(), layers.Dense(32, activation="relu"), layers.Dense(10)]
-    )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.01), loss)
-    model.fit(train.images, train.labels, batch_size=100, epochs=5, verbose=0)
-    return model, test.images[:60], test.labels[:60]
-
-
-@pytest.mark.parametrize(
-    ("norm", "epsilon", "targets"), [("linf", 0.04, 0), ("linf", 0.04, 9), ("l2", 0.5, 9), ("l1", 1.5, 9)]
-)
-def test_as_torchattacks(digits, norm, epsilon, targets):
-    torch, torchattacks = pytest.importorskip("torch"), pytest.importorskip("torchattacks")
-    model, x, y = digits
-    hidden, output = (layer.get_weights() for layer in model.layers[1:])
-    twin = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
-    with torch.no_grad():
-        for layer, (kernel, bias) in zip((twin[1], twin[3]), (hidden, output), strict=True):
-            layer.weight.copy_(torch.from_numpy(kernel.T.copy()))
-            layer.bias.copy_(torch.from_numpy(bias.copy()))
-    images, labels = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()), torch.from_numpy(y)
-    name = {"linf": "Linf", "l2": "L2", "l1": "L1"}[norm]
-    peer = torchattacks.FAB(twin.eval(), name, epsilon, steps=10, multi_targeted=targets > 0, n_classes=10)
-    threat = ThreatModel(norm, epsilon)
-    attack = FAB(threat, steps=10, targets=targets)
-    found = tf.function(functools.partial(attack.minimize, model, seed=0))(tf.constant(x), tf.constant(y))
-    # The nearest image that torchattacks meets, of all targets: what its `perturb` keeps are those within epsilon.
-    best = np.where(fooled(model, x, y), 0.0, math.inf)
-    for rank in range(2, 11) if targets else (None,):
-        peer.target_class = rank
-        run = peer.attack_single_run_targeted if targets else peer.attack_single_run
-        candidate = run(images, labels).detach().numpy().transpose(0, 2, 3, 1)
-        wrong = fooled(model, candidate, y)
-        best = np.where(wrong, np.minimum(best, distance(threat, candidate, x)), best)
-    np.testing.assert_array_equal(found.success, np.isfinite(best))
-    both = np.isfinite(best)
-    assert np.mean(np.isclose(found.distance, best, rtol=0.01)[both]) >= 0.95
-    np.testing.assert_allclose(np.mean(found.distance[both]), np.mean(best[both]), rtol=0.01)
-    # Within epsilon.
-    x_adv = tf.function(functools.partial(attack, model, seed=0))(tf.constant(x), tf.constant(y))
-    stands = ~fooled(model, x_adv, y)
-    assert np.all(distance(threat, x_adv, x) <= epsilon) and 5 < stands.sum() < 55
-    assert np.mean(stands == (best > epsilon)) >= 0.98
 
 
 # Configuration.

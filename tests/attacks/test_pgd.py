@@ -18,24 +18,6 @@ from tfrobust.threat_models import ThreatModel
 
 LINF, L2 = ThreatModel("linf", 0.3), ThreatModel("l2", 1.0)
 # Its activation is smooth, so that rounding does not decide the sign of a gradient.
-INITIALIZER = functools.partial(keras.initializers.RandomNormal, stddev=0.7)
-
-
-@pytest.fixture(scope="module")
-def model():
-    inputs = keras.Input((6, 5, 1))
-    x = layers.Conv2D(4, 3, activation="tanh", kernel_initializer=INITIALIZER(seed=1))(inputs)
-    return keras.Model(inputs, layers.Dense(3, kernel_initializer=INITIALIZER(seed=2))(layers.Flatten()(x)))
-
-
-@pytest.fixture(scope="module")
-def x():
-    return tf.constant(np.random.default_rng(0).uniform(size=(8, 6, 5, 1)).astype(np.float32))
-
-
-@pytest.fixture(scope="module")
-def y(model, x):
-    return tf.argmax(model(x), axis=-1)
 
 
 def linear(*weights):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfrobust import datasets, losses, seeds
+from tfrobust import losses, seeds
 from tfrobust.attacks import square
 from tfrobust.attacks.square import Square
 from tfrobust.attacks.square_patterns import BumpSquares, WallSquares, bump, square_side
@@ -342,50 +342,6 @@ def test_round_lengths_add_up():
     for queries in (1, 9, 10, 11, 150, 999, 5000):
         lengths = square._round_lengths(queries)
         assert lengths[0] == 0 and sum(lengths) == queries and min(lengths[1:]) >= 1 and max(lengths) <= 100
-
-
-# Against a peer.
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """A small network on the bundled digits, the same weights in torch, and test images."""
-    torch = pytest.importorskip("torch")
-    keras.utils.set_random_seed(3)
-    model = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(48, "relu"), layers.Dense(10)])
-    data = datasets.load("digits", "train")
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(3e-3), loss)
-    model.fit(data.images, data.labels, batch_size=64, epochs=8, verbose=0)
-    first, second = (layer.get_weights() for layer in model.layers if layer.get_weights())
-    peer = torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(784, 48), torch.nn.ReLU(), torch.nn.Linear(48, 10)
-    ).eval()
-    with torch.no_grad():
-        for layer, (kernel, bias) in ((peer[1], first), (peer[3], second)):
-            layer.weight.copy_(torch.from_numpy(np.array(kernel.T)))
-            layer.bias.copy_(torch.from_numpy(np.array(bias)))
-    test = datasets.load("digits", "test")
-    return model, peer, test.images[:150], test.labels[:150]
-
-
-@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.1), ("l2", 1.5)])
-def test_as_strong_as_torchattacks(digits, norm, epsilon):
-    torchattacks = pytest.importorskip("torchattacks")
-    import torch
-
-    model, peer, x, y = digits
-    ours, theirs = [], []
-    for seed in (0, 1):
-        x_adv = perturb(Square(ThreatModel(norm, epsilon), 150), model, tf.constant(x), y, seed=seed)
-        ours.append(np.mean(np.argmax(model(x_adv), axis=1) == y))
-        name = {"linf": "Linf", "l2": "L2"}[norm]
-        attack = torchattacks.Square(peer, name, epsilon, n_queries=150, resc_schedule=False, seed=seed)
-        images = attack(torch.from_numpy(x.transpose(0, 3, 1, 2)), torch.from_numpy(y))
-        theirs.append(np.mean(peer(images).argmax(1).numpy() == y))
-    assert 0.05 < np.mean(ours) < 0.9
-    # Its squares never reach the last row and column, which makes ours a few points stronger on these images.
-    assert np.mean(theirs) - 0.1 < np.mean(ours) < np.mean(theirs) + 0.03
 
 
 # Configuration.
