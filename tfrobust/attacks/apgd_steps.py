@@ -64,11 +64,12 @@ def begin(threat: ThreatModel, state: dict) -> dict:
 
 def step(threat: ThreatModel, state: dict, *, first: tf.Tensor) -> tf.Tensor:
     """The next point: a steepest step and, but for l1 and the very first one, momentum."""
-    x, x_now, size = state["x"], state["x_now"], column_of(state["step_size"], state["x"])
+    x, x_now = state["x"], state["x_now"]
+    size = column_of(tf.cast(state["step_size"], x.dtype), x)
     if threat.norm == "l1":
         return threat.project(x_now + threat.steepest_ascent(state["gradient"], size, state["coordinates"]), x)
     moved = threat.project(x_now + threat.steepest_ascent(state["gradient"], size), x)
-    momentum = tf.where(first, 0.0, MOMENTUM)
+    momentum = tf.cast(tf.where(first, 0.0, MOMENTUM), x.dtype)
     return threat.project(x_now + (1 - momentum) * (moved - x_now) + momentum * (x_now - state["x_before"]), x)
 
 
