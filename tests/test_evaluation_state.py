@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfrobust import evaluation_state
 from tfrobust.attacks import PGD
+from tfrobust.attacks.transfer import Transfer, named
 from tfrobust.evaluation import evaluate
 from tfrobust.evaluation_state import EvaluationState
 from tfrobust.threat_models import ThreatModel
@@ -136,3 +137,14 @@ def test_a_file_that_is_no_state_is_refused_and_kept(tmp_path):
     with pytest.raises(ValueError, match=r"state must be a file that an evaluation has saved, got .*notes.txt"):
         run({"a": Step(0.05)}, state=EvaluationState(path))
     assert path.read_text() == "mine"
+
+
+def test_a_surrogate_of_the_same_name_with_other_weights_is_another_evaluation(tmp_path):
+    def transfer(weight):
+        return {"transfer": Transfer(PGD(LINF, steps=2, step_size=0.1), named(lambda x: weight * threshold(x), "surrogate"))}
+
+    path = tmp_path / "state.npz"
+    report = run(transfer(1.0), state=EvaluationState(path))
+    assert_same(run(transfer(1.0), state=EvaluationState(path)), report)
+    with pytest.raises(ValueError, match=r"state .* is that of another evaluation"):
+        run(transfer(-1.0), state=EvaluationState(path))

@@ -15,10 +15,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfrobust.attacks.base import Attack, describe
+from tfrobust.attacks.transfer import Transfer
 from tfrobust.reports import AttackResult
 
 # Seconds from one save to the next within an attack.
 SAVE_EVERY = 20.0
+# Images by whose logits a surrogate is told from others.
+SURROGATES_SEE = 100
 
 
 class WorstCase:
@@ -161,10 +164,15 @@ class EvaluationState:
 
 
 def fingerprint(images, labels, logits, attacks: Mapping[str, Attack], seed, precision, only_standing) -> str:
-    """What tells one evaluation from another: data, the model by its clean logits, attacks and settings."""
+    """What tells one evaluation from another: data, attacks and settings, the model and surrogates by their logits."""
     digest = hashlib.sha256()
+    surrogates = [attack.surrogate for attack in attacks.values() if isinstance(attack, Transfer)]
+    some = images[:SURROGATES_SEE]
     # The logits' means are rounded far above what the size of a batch changes in them.
-    for array in (images, labels, np.argmax(logits, axis=1), np.round(np.mean(logits, axis=0, dtype=np.float64), 2)):
+    for values in (logits, *(np.asarray(surrogate(some)) for surrogate in surrogates)):
+        digest.update(np.argmax(values, axis=1).tobytes())
+        digest.update(np.round(np.mean(values, axis=0, dtype=np.float64), 2).tobytes())
+    for array in (images, labels):
         digest.update(np.ascontiguousarray(array).tobytes())
     settings = [[name, describe(attack)] for name, attack in attacks.items()]
     digest.update(json.dumps([settings, seed, precision, only_standing]).encode())
