@@ -1,16 +1,9 @@
-"""What the binaries share: flags on data and threat model, errors for people, tables."""
+"""What the binaries share: flags on data, model and threat model, and errors for people."""
 
-import contextlib
-import dataclasses
-import json
-import os
-import pathlib
 import signal
 import sys
-import tempfile
 import traceback
 
-import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
@@ -59,6 +52,13 @@ def define_fraction(name: str, default: float | None, description: str, **argume
     return flags.DEFINE(_FractionParser(), name, default, description, serializer=_FractionSerializer(), **arguments)
 
 
+MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where training writes everything and resumes from.")
+MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "What is evaluated: a .keras file, a SavedModel, a checkpoint of the original challenges, or a folder with one of "
+    "them such as a --model_dir of training. Default: --model_dir.",
+)
 DATASET = flags.DEFINE_enum(
     "dataset", "mnist", sorted(datasets.SPECS), "Data; digits comes with scikit-learn and needs no download."
 )
@@ -66,7 +66,11 @@ DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of TensorFlow Datasets; default: TFDS_DATA_DIR, or TFDS's own."
 )
 NORM = flags.DEFINE_enum("norm", "linf", list(NORMS), "Norm of the adversary's ball.")
-EPSILON = define_fraction("epsilon", 0.3, "Radius of the adversary's ball in pixel units, pixels being in [0, 1].")
+EPSILON = define_fraction(
+    "epsilon",
+    None,
+    "Radius of the adversary's ball in pixel units, pixels being in [0, 1]; default: 0.3, and 8/255 for cifar10.",
+)
 PRECISION = flags.DEFINE_enum(
     "precision",
     "auto",
@@ -76,6 +80,8 @@ PRECISION = flags.DEFINE_enum(
 )
 SEED = flags.DEFINE_integer("random_seed", 4557077, "Seed of everything random.", 0, 2**31 - 1)
 flags.DEFINE_alias("seed", "random_seed")
+# What --epsilon is where it is not given: the challenges'.
+EPSILONS = {"mnist": 0.3, "digits": 0.3, "cifar10": 8 / 255}
 MIN_NORM = "min_norm"
 SUITE = flags.DEFINE_enum(
     "suite",
@@ -96,6 +102,13 @@ NUM_EVAL_EXAMPLES = flags.DEFINE_integer(
     lower_bound=1,
 )
 flags.DEFINE_alias("num_examples", "num_eval_examples")
+EVAL_ON_CPU = flags.DEFINE_bool("eval_on_cpu", False, "Evaluate on the CPU.")
+STORE_ADV_PATH = flags.DEFINE_string(
+    "store_adv_path",
+    None,
+    "Adversarial test examples, .npy as in the challenge or .npz: eval.pgd_attack and training write, eval.run_attack "
+    "reads them.",
+)
 EVAL_BATCH_SIZE = flags.DEFINE_integer(
     "eval_batch_size", 100, "Examples attacked at a time; no result depends on it beyond rounding.", lower_bound=1
 )
@@ -128,9 +141,22 @@ def guarded(main, argv) -> None:
         sys.exit(1)
 
 
+def model_path() -> str:
+    """--model, or else --model_dir.
+
+    Raises:
+      ValueError: if neither is given.
+    """
+    path = MODEL.value or MODEL_DIR.value
+    if not path:
+        raise ValueError("model must be given: --model=PATH, or --model_dir=FOLDER")
+    return path
+
+
 def threat_model() -> ThreatModel:
     """The threat model of --norm and --epsilon; warns of an epsilon that makes images unrecognisable."""
-    threat = ThreatModel(NORM.value, EPSILON.value)
+    epsilon = EPSILONS[DATASET.value] if EPSILON.value is None else EPSILON.value
+    threat = ThreatModel(NORM.value, epsilon)
     if threat.norm == "linf" and threat.epsilon > 0.5:
         logging.warning("epsilon %g can turn every image into plain grey: nothing can be robust to it", threat.epsilon)
     return threat
@@ -168,67 +194,6 @@ def evaluate(classifier, test: datasets.Arrays, threat: ThreatModel, **arguments
         only_standing=only_standing,
         **arguments,
     )
-
-
-@contextlib.contextmanager
-def whole_file(path: str):
-    """A binary file that takes the name `path` only when it is complete; its folder is made if need be."""
-    target = pathlib.Path(path).absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        # mkstemp makes files that only the owner may read.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def write_report(path: str, report: reports.Report, red_flags=(), **more: str) -> None:
-    """The report as indented JSON, with red flags, the flags that made it and `more` of them."""
-    values = {flag.name: flag.value for flag in flags.FLAGS.flags_by_module_dict()["eval.common"]}
-    with whole_file(path) as file:
-        signs = [dataclasses.asdict(sign) for sign in red_flags]
-        content = {**report.as_json(), "red_flags": signs, "flags": {**more, **values}}
-        file.write((json.dumps(content, indent=2) + "\n").encode())
-
-
-def check_output_path(path: str) -> None:
-    """Raises OSError unless a file can be written at `path`: asked before the work is done."""
-    target = pathlib.Path(path).absolute()
-    parent = next(folder for folder in target.parents if folder.exists())
-    if target.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise OSError(f"{path} cannot be written: it is a folder, or its folder is not writable")
-
-
-def write_adversarial_examples(path: str, report: reports.Report, labels: np.ndarray) -> None:
-    """The report's x_adv: with labels and predictions as .npz, alone and flattened, as the challenges want it, as .npy.
-
-    Raises:
-      ValueError: for another suffix.
-    """
-    check_adversarial_path(path)
-    with whole_file(path) as file:
-        if path.endswith(".npy"):
-            np.save(file, report.x_adv.reshape(len(report.x_adv), -1))
-        else:
-            np.savez_compressed(file, x_adv=report.x_adv, labels=labels, predictions=report.predictions)
-
-
-def check_adversarial_path(path: str) -> None:
-    """Raises ValueError unless `path` ends in .npz or .npy, and OSError unless it can be written."""
-    if not path.endswith((".npz", ".npy")):
-        raise ValueError(f"adversarial examples are saved as .npz or .npy, got {path!r}")
-    check_output_path(path)
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _raise_system_exit(*_):

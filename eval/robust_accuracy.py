@@ -13,11 +13,10 @@ import json
 
 from absl import flags
 
-from eval import common, smallest_changes, tables
+from eval import common, output_files, smallest_changes, tables
 from tfrobust import loading, red_flags
 from tfrobust.evaluation_state import EvaluationState
 
-MODEL = flags.DEFINE_string("model", None, "A .keras file, a SavedModel folder or a --model_dir of training.")
 OUTPUT = flags.DEFINE_string("output", None, "Write the report to this JSON file.")
 SAVE_ADVERSARIAL = flags.DEFINE_string(
     "save_adversarial",
@@ -36,11 +35,12 @@ flags.adopt_module_key_flags(common)
 
 def main() -> None:
     """Evaluates --model and writes what was asked for."""
+    path = common.model_path()
     if SAVE_ADVERSARIAL.value:
-        common.check_adversarial_path(SAVE_ADVERSARIAL.value)
-    for path in (OUTPUT.value, STATE.value, CURVE.value and f"{CURVE.value}.csv"):
-        if path:
-            common.check_output_path(path)
+        output_files.check_adversarial_path(SAVE_ADVERSARIAL.value)
+    for target in (OUTPUT.value, STATE.value, CURVE.value and f"{CURVE.value}.csv"):
+        if target:
+            output_files.check_output_path(target)
     smallest = common.ATTACKS.value is None and common.SUITE.value == common.MIN_NORM
     if CURVE.value and not smallest:
         raise ValueError("curve needs --suite=min_norm, whose attacks give the accuracy at every epsilon")
@@ -49,12 +49,12 @@ def main() -> None:
     threat = common.threat_model()
     if not smallest:
         attacks, _ = common.attacks(threat)
-    classifier = loading.load_classifier(MODEL.value)
+    classifier = loading.load_classifier(path)
     test = common.load_test_set()
     if smallest:
         return measure_smallest_changes(classifier, test, threat.norm)
     state = EvaluationState(STATE.value) if STATE.value else None
-    report = tables.print_robustness_table(classifier, test, threat, MODEL.value, state=state)
+    report = tables.print_robustness_table(classifier, test, threat, path, state=state)
     print(f"robust accuracy {report.robust_accuracy:.2%} (worst case of all rows, example by example)")
     print(f"seed {report.seed}, attack gradients in {report.precision}, predictions in float32")
     found = []
@@ -69,21 +69,20 @@ def main() -> None:
         if not found:
             print("no red flags")
     if OUTPUT.value:
-        common.write_report(OUTPUT.value, report, found, model=MODEL.value)
+        output_files.write_report(OUTPUT.value, report, found)
     if SAVE_ADVERSARIAL.value:
-        common.write_adversarial_examples(SAVE_ADVERSARIAL.value, report, test.labels)
+        output_files.write_adversarial_examples(SAVE_ADVERSARIAL.value, report, test.labels)
 
 
 def measure_smallest_changes(classifier, test, norm) -> None:
     """The table of --suite=min_norm and what is written of it."""
-    report = smallest_changes.print_table(classifier, test, norm, MODEL.value)
+    report = smallest_changes.print_table(classifier, test, norm, common.model_path())
     if OUTPUT.value:
-        with common.whole_file(OUTPUT.value) as file:
+        with output_files.whole_file(OUTPUT.value) as file:
             file.write((json.dumps(report.as_json(), indent=2) + "\n").encode())
     if CURVE.value:
-        smallest_changes.write_curve(CURVE.value, report, MODEL.value)
+        smallest_changes.write_curve(CURVE.value, report, common.model_path())
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("model")
     common.run(main)

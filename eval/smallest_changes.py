@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 
-from eval import common, tables
+from eval import common, output_files, tables
 from tfrobust import datasets, suites
 from tfrobust.minimum_norm_evaluation import MinimumNormReport, evaluate_minimum_norm
 
@@ -53,9 +53,9 @@ def write_curve(prefix: str, report: MinimumNormReport, title: str) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["epsilon", *curves])
     writer.writerows([f"{value:.6g}" for value in row] for row in zip(epsilons, *curves.values(), strict=True))
-    with common.whole_file(f"{prefix}.csv") as file:
+    with output_files.whole_file(f"{prefix}.csv") as file:
         file.write(text.getvalue().encode())
-    with common.whole_file(f"{prefix}.png") as file:
+    with output_files.whole_file(f"{prefix}.png") as file:
         _plot(file, epsilons, curves, report, title)
 
 

@@ -141,7 +141,9 @@ def test_a_file_that_is_no_state_is_refused_and_kept(tmp_path):
 
 def test_a_surrogate_of_the_same_name_with_other_weights_is_another_evaluation(tmp_path):
     def transfer(weight):
-        return {"transfer": Transfer(PGD(LINF, steps=2, step_size=0.1), named(lambda x: weight * threshold(x), "surrogate"))}
+        return {
+            "transfer": Transfer(PGD(LINF, steps=2, step_size=0.1), named(lambda x: weight * threshold(x), "surrogate"))
+        }
 
     path = tmp_path / "state.npz"
     report = run(transfer(1.0), state=EvaluationState(path))

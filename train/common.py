@@ -1,22 +1,19 @@
 """Every training flag, once, and what the flags stand for.
 
-Keys of the MNIST challenge's config.json are flags under their original names; `--steps`, `--step_size` and `--seed`
-are aliases of `--k`, `--a` and `--random_seed`.
+Keys of the challenges' config.json are flags under their original names.
 """
 
 import keras
 import tensorflow as tf
 from absl import flags, logging
 
-from eval import common
-from tfrobust import losses
+from eval import attack_flags, common
 from tfrobust.attacks import PGD
 from tfrobust.models import mnist
 from tfrobust.schedules import WarmupLinearDecay
 from tfrobust.threat_models import ThreatModel
 from tfrobust.trainers import AdversarialTrainer
 
-MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where everything is written and resumed from.")
 MAX_STEPS = flags.DEFINE_integer("max_num_training_steps", 100_000, "Updates of the weights.", lower_bound=1)
 OUTPUT_STEPS = flags.DEFINE_integer(
     "num_output_steps", 100, "Steps from one line of progress to the next.", lower_bound=1
@@ -24,27 +21,13 @@ OUTPUT_STEPS = flags.DEFINE_integer(
 SUMMARY_STEPS = flags.DEFINE_integer("num_summary_steps", 100, "Steps between TensorBoard scalars.", lower_bound=1)
 CHECKPOINT_STEPS = flags.DEFINE_integer("num_checkpoint_steps", 300, "Steps between checkpoints.", lower_bound=1)
 BATCH_SIZE = flags.DEFINE_integer("training_batch_size", 50, "Examples in an update, over all devices.", lower_bound=1)
-EVAL_ON_CPU = flags.DEFINE_bool("eval_on_cpu", False, "Compute the closing robustness table on the CPU.")
-STORE_ADV_PATH = flags.DEFINE_string(
-    "store_adv_path",
-    None,
-    "Write the adversarial test examples of the closing table: .npy as in the challenge, or .npz.",
-)
 
 ADVERSARIAL = flags.DEFINE_bool("adversarial", True, "Train on adversarial examples; --noadversarial trains naturally.")
-STEPS = flags.DEFINE_integer("k", 40, "Steps of the PGD attack that is trained against.", lower_bound=1)
-flags.DEFINE_alias("steps", "k")
-STEP_SIZE = common.define_fraction("a", 0.01, "Length of an attack step in pixel units.")
-flags.DEFINE_alias("step_size", "a")
 STEP_DECAY = flags.DEFINE_float(
     "step_decay", 1.0, "What the length of each attack step is multiplied by for the next one.", 0.0, 1.0
 )
 TRAINING_EPSILON = common.define_fraction(
     "training_epsilon", None, "Epsilon of the attack that is trained against; default: --epsilon, which is evaluated."
-)
-RANDOM_START = flags.DEFINE_bool("random_start", True, "Start the attack at a random point of the ball.")
-LOSS_FUNC = flags.DEFINE_enum(
-    "loss_func", "xent", ["xent", "cw"], "What the attack ascends: cross-entropy, or the margin up to kappa 50."
 )
 EPSILON_WARMUP = flags.DEFINE_float(
     "epsilon_warmup", 0.0, "Fraction of the training over which epsilon and step size grow from 0.", 0.0, 1.0
@@ -97,26 +80,24 @@ COMPARE_UNDEFENDED = flags.DEFINE_bool(
 )
 
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(attack_flags)
 
-ALIASES = ("steps", "step_size", "seed", "num_examples")
+ALIASES = (*attack_flags.ALIASES, "seed", "num_examples")
 # They may differ between a run and its continuation.
 _FREE = {
     *("model_dir", "max_num_training_steps", "num_output_steps", "num_summary_steps", "num_checkpoint_steps"),
-    *("num_eval_examples", "eval_batch_size", "eval_on_cpu", "store_adv_path", "suite", "attacks"),
+    *("model", "config", "num_eval_examples", "eval_batch_size", "eval_on_cpu", "store_adv_path", "suite", "attacks"),
     *("compare_undefended", "data_dir", "distribution", "checkpoint"),
 }
 
 
-def training_attack() -> PGD | None:
-    """The attack that is trained against, or None for --noadversarial."""
+def training_attack(threat: ThreatModel) -> PGD | None:
+    """The attack that is trained against, or None for --noadversarial; `threat` is what is evaluated."""
     if not ADVERSARIAL.value:
         return None
-    loss = losses.cross_entropy if LOSS_FUNC.value == "xent" else losses.CWMargin(kappa=50)
-    epsilon = common.EPSILON.value if TRAINING_EPSILON.value is None else TRAINING_EPSILON.value
-    threat = ThreatModel(common.NORM.value, epsilon)
-    return PGD(
-        threat, STEPS.value, STEP_SIZE.value, loss=loss, random_start=RANDOM_START.value, step_decay=STEP_DECAY.value
-    )
+    if TRAINING_EPSILON.value is not None:
+        threat = ThreatModel(threat.norm, TRAINING_EPSILON.value)
+    return attack_flags.pgd(threat, step_decay=STEP_DECAY.value)
 
 
 def compiled_trainer(classifier: keras.Model, attack: PGD | None) -> AdversarialTrainer:
@@ -159,7 +140,7 @@ def strategy() -> tf.distribute.Strategy:
 def flag_lines() -> list[str]:
     """The flags of this run as `--name=value`, for --flagfile."""
     lines = []
-    for module in ("eval.common", "train.common"):
+    for module in ("eval.common", "eval.attack_flags", "train.common"):
         for flag in flags.FLAGS.flags_by_module_dict()[module]:
             # --checkpoint is about one start of the program, not about the run.
             if flag.name not in (*ALIASES, "checkpoint") and flag.value is not None:

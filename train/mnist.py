@@ -31,5 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("model_dir")
     eval_common.run(main)

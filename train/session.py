@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from eval import common as eval_common
-from eval import tables
+from eval import output_files, tables
 from tfrobust import batches, checkpoints, datasets, export, loading, reports
 from tfrobust.attacks.base import describe
 from train import common
@@ -27,13 +27,15 @@ def run(build_classifier) -> None:
     flags.txt, checkpoints, TensorBoard events, model.keras, saved_model/1, report.json, adversarial_examples.png;
     with --compare_undefended also undefended_report.json.
     """
-    if common.STORE_ADV_PATH.value:
-        eval_common.check_adversarial_path(common.STORE_ADV_PATH.value)
+    if not eval_common.MODEL_DIR.value:
+        raise ValueError("model_dir must be given: --model_dir=FOLDER, where everything is written")
+    if eval_common.STORE_ADV_PATH.value:
+        output_files.check_adversarial_path(eval_common.STORE_ADV_PATH.value)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
     threat = eval_common.threat_model()
     eval_common.attacks(threat)  # raises where they are not for a closing table
-    attack = common.training_attack()
+    attack = common.training_attack(threat)
     name = eval_common.DATASET.value
     train = datasets.load(name, "train", data_dir=eval_common.DATA_DIR.value)
     test = eval_common.load_test_set()
@@ -41,7 +43,7 @@ def run(build_classifier) -> None:
     if not len(train.labels):
         raise ValueError(f"held_out must leave some training examples, got {common.HELD_OUT.value}")
 
-    model_dir = pathlib.Path(common.MODEL_DIR.value)
+    model_dir = pathlib.Path(eval_common.MODEL_DIR.value)
     check_model_dir(model_dir)
     strategy = common.strategy()
     with strategy.scope():
@@ -50,7 +52,7 @@ def run(build_classifier) -> None:
         model_dir.mkdir(parents=True, exist_ok=True)
         saved = checkpoints.TrainingCheckpoints(model_dir, trainer)
         start_step = restore(saved)
-    with eval_common.whole_file(str(model_dir / FLAGS_FILE)) as file:
+    with output_files.whole_file(str(model_dir / FLAGS_FILE)) as file:
         file.write(("\n".join(common.flag_lines()) + "\n").encode())
     checkpoints.save_architecture(model_dir, classifier)
     fit(trainer, train, saved, model_dir, start_step)
@@ -58,16 +60,16 @@ def run(build_classifier) -> None:
     export.save_keras(classifier, model_dir / MODEL_FILE)
     export.export_saved_model(classifier, model_dir / "saved_model" / "1")
     print(f"saved {model_dir}/{MODEL_FILE} and {model_dir}/saved_model/1")
-    device = "/CPU:0" if common.EVAL_ON_CPU.value else None
+    device = "/CPU:0" if eval_common.EVAL_ON_CPU.value else None
     with tf.device(device):
         report = tables.print_robustness_table(classifier, test, threat, str(model_dir))
-    eval_common.write_report(str(model_dir / "report.json"), report)
-    if common.STORE_ADV_PATH.value:
-        eval_common.write_adversarial_examples(common.STORE_ADV_PATH.value, report, test.labels)
+    output_files.write_report(str(model_dir / "report.json"), report)
+    if eval_common.STORE_ADV_PATH.value:
+        output_files.write_adversarial_examples(eval_common.STORE_ADV_PATH.value, report, test.labels)
     picture = model_dir / "adversarial_examples.png"
     shown = slice(STRIP_EXAMPLES)
     titles = [f"{y} → {p}" if y != p else f"{y}" for y, p in zip(test.labels, report.predictions, strict=True)]
-    with eval_common.whole_file(str(picture)) as file:
+    with output_files.whole_file(str(picture)) as file:
         save_strip(file, test.images[shown], report.x_adv[shown], threat.epsilon, titles[shown])
     print(f"saved {picture}")
     if common.COMPARE_UNDEFENDED.value:
@@ -78,7 +80,7 @@ def run(build_classifier) -> None:
         twin.fit(training_batches(train, 0), callbacks=[progress(0)], verbose=0, shuffle=False)
         with tf.device(device):
             undefended = eval_common.evaluate(twin.classifier, test, threat)
-        eval_common.write_report(str(model_dir / "undefended_report.json"), undefended)
+        output_files.write_report(str(model_dir / "undefended_report.json"), undefended)
         print_side_by_side(report, undefended)
 
 

@@ -1,0 +1,74 @@
+"""Files that binaries write, whole or not at all."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+from absl import flags
+
+from tfrobust import reports
+
+
+@contextlib.contextmanager
+def whole_file(path: str):
+    """A binary file that takes the name `path` only when it is complete; its folder is made if need be."""
+    target = pathlib.Path(path).absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        # mkstemp makes files that only the owner may read.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_report(path: str, report: reports.Report, red_flags=(), **more: str) -> None:
+    """The report as indented JSON, with red flags, the flags that made it and `more` of them."""
+    values = {flag.name: flag.value for flag in flags.FLAGS.flags_by_module_dict()["eval.common"]}
+    with whole_file(path) as file:
+        signs = [dataclasses.asdict(sign) for sign in red_flags]
+        content = {**report.as_json(), "red_flags": signs, "flags": {**more, **values}}
+        file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+def check_output_path(path: str) -> None:
+    """Raises OSError unless a file can be written at `path`: asked before the work is done."""
+    target = pathlib.Path(path).absolute()
+    parent = next(folder for folder in target.parents if folder.exists())
+    if target.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OSError(f"{path} cannot be written: it is a folder, or its folder is not writable")
+
+
+def write_adversarial_examples(path: str, report: reports.Report, labels: np.ndarray) -> None:
+    """The report's x_adv: with labels and predictions as .npz, alone and flattened, as the challenges want it, as .npy.
+
+    Raises:
+      ValueError: for another suffix.
+    """
+    check_adversarial_path(path)
+    with whole_file(path) as file:
+        if path.endswith(".npy"):
+            np.save(file, report.x_adv.reshape(len(report.x_adv), -1))
+        else:
+            np.savez_compressed(file, x_adv=report.x_adv, labels=labels, predictions=report.predictions)
+
+
+def check_adversarial_path(path: str) -> None:
+    """Raises ValueError unless `path` ends in .npz or .npy, and OSError unless it can be written."""
+    if not path.endswith((".npz", ".npy")):
+        raise ValueError(f"adversarial examples are saved as .npz or .npy, got {path!r}")
+    check_output_path(path)
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
