@@ -7,6 +7,7 @@ import traceback
 import tensorflow as tf
 from absl import app, flags, logging
 
+from eval import challenge_config
 from tfrobust import checkpoints, datasets, evaluation, export, loading, reports, suites
 from tfrobust.attacks import catalogue
 from tfrobust.threat_models import NORMS, ThreatModel
@@ -115,8 +116,15 @@ EVAL_BATCH_SIZE = flags.DEFINE_integer(
 
 
 def run(main) -> None:
-    """`app.run` for a binary: parses its flags, then `guarded`."""
-    app.run(lambda argv: guarded(main, argv))
+    """`app.run` for a binary: parses its flags and its --config, then `guarded`."""
+
+    def parse(argv):
+        try:
+            return app.parse_flags_with_usage(challenge_config.expand(argv))
+        except (ValueError, OSError) as error:
+            _exit_with(error)
+
+    app.run(lambda argv: guarded(main, argv), flags_parser=parse)
 
 
 def guarded(main, argv) -> None:
@@ -136,9 +144,7 @@ def guarded(main, argv) -> None:
     except USER_ERRORS as error:
         if logging.get_verbosity() >= logging.DEBUG:
             traceback.print_exc()
-        message = " ".join(str(error).split())
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(1)
+        _exit_with(error)
 
 
 def model_path() -> str:
@@ -183,17 +189,29 @@ def attacks(threat: ThreatModel) -> tuple[suites.Suite, bool]:
 def evaluate(classifier, test: datasets.Arrays, threat: ThreatModel, **arguments) -> reports.Report:
     """`evaluation.evaluate` with the flags' attacks, seed, batch size and precision."""
     rows, only_standing = attacks(threat)
-    return evaluation.evaluate(
-        classifier,
-        test.images,
-        test.labels,
-        rows,
-        seed=SEED.value,
-        batch_size=EVAL_BATCH_SIZE.value,
-        precision=PRECISION.value,
-        only_standing=only_standing,
-        **arguments,
-    )
+    with device():
+        return evaluation.evaluate(
+            classifier,
+            test.images,
+            test.labels,
+            rows,
+            seed=SEED.value,
+            batch_size=EVAL_BATCH_SIZE.value,
+            precision=PRECISION.value,
+            only_standing=only_standing,
+            **arguments,
+        )
+
+
+def device():
+    """A context in which --eval_on_cpu is obeyed."""
+    return tf.device("/CPU:0" if EVAL_ON_CPU.value else None)
+
+
+def _exit_with(error):
+    message = " ".join(str(error).split())
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
 
 
 def _raise_system_exit(*_):

@@ -109,3 +109,35 @@ def test_random_shifts_move_whole_images_and_are_the_same_after_a_resume():
     resumed = batches.training_batches(images, np.arange(3), start_step=20, num_steps=10, **options)
     for (x, _), (again, _) in zip(whole[20:], resumed.as_numpy_iterator(), strict=True):
         np.testing.assert_array_equal(x, again)
+
+
+# The CIFAR10 challenge's stream.
+
+
+def test_an_epoch_without_its_tail():
+    stream = np.concatenate(list(batches.batch_indices(10, 4, seed=3, num_steps=4, drop_tail=True)))
+    expected = [np.random.default_rng([3, epoch]).permutation(10)[:8] for epoch in range(2)]
+    np.testing.assert_array_equal(stream, np.concatenate(expected))
+    later = list(batches.batch_indices(10, 4, seed=3, start_step=3, num_steps=1, drop_tail=True))
+    np.testing.assert_array_equal(later[0], stream[12:])
+
+
+def test_a_batch_larger_than_the_data_has_no_tail_to_drop():
+    with pytest.raises(ValueError, match="batch_size must be at most the 10 examples with drop_tail, got 11"):
+        batches.batch_indices(10, 11, seed=0, num_steps=1, drop_tail=True)
+
+
+def test_flips():
+    images = np.random.default_rng(0).uniform(size=(10, 3, 4, 2)).astype(np.float32)
+    arguments = {"batch_size": 10, "seed": 1, "num_steps": 20}
+    flipped = []
+    plain = list(batches.training_batches(images, np.arange(10), **arguments))
+    for (x, y), (original, labels) in zip(
+        batches.training_batches(images, np.arange(10), random_flip=True, **arguments), plain, strict=True
+    ):
+        np.testing.assert_array_equal(y, labels)
+        for image, before in zip(x.numpy(), original.numpy(), strict=True):
+            flipped.append(np.array_equal(image, before[:, ::-1]))
+            assert flipped[-1] or np.array_equal(image, before)
+    # 200 fair coins: 100 give or take four deviations of 7.
+    assert 70 < sum(flipped) < 130

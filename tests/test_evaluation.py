@@ -59,6 +59,14 @@ def examples(model, count=10):
 # Numbers.
 
 
+def test_mean_losses_by_hand():
+    # The right class leads by 10 (pixel - 0.5), with the other sign for class 0.
+    report = evaluate(threshold, PIXELS, LABELS, {"darker": Custom(darker)}, seed=0)
+    for found, pixels in ((report.clean_loss, PIXELS), (report.attacks[0].mean_loss, np.maximum(PIXELS - 0.1, 0))):
+        lead = 10 * (pixels.ravel() - 0.5) * np.where(LABELS == 1, 1, -1)
+        assert found == pytest.approx(np.mean(np.log1p(np.exp(-lead))), rel=1e-5)
+
+
 @pytest.mark.parametrize("as_model", [False, True])
 def test_accuracies_by_hand(as_model):
     # 0.45 and 0.55 are 0.05 from the threshold, hence lost; the others are 0.15 or more away.
@@ -107,7 +115,9 @@ def test_result_does_not_depend_on_the_batch_size(batch_size):
     np.testing.assert_allclose(many.x_adv, one.x_adv, atol=1e-5)
     np.testing.assert_array_equal(many.predictions, one.predictions)
     for a, b in zip(many.attacks, one.attacks, strict=True):
-        assert dataclasses.replace(a, seconds=0, max_distance=0) == dataclasses.replace(b, seconds=0, max_distance=0)
+        assert a.mean_loss == pytest.approx(b.mean_loss, rel=1e-5)
+        rounded = {"seconds": 0, "max_distance": 0, "mean_loss": 0}
+        assert dataclasses.replace(a, **rounded) == dataclasses.replace(b, **rounded)
     other = evaluate(model, x, y, attacks, seed=4, precision="float32")
     assert not np.allclose(other.x_adv, one.x_adv, atol=1e-3)
 

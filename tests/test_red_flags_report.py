@@ -45,11 +45,12 @@ def report_of(total, natural, *rows):
     """A report of `total` examples, `natural` of them misclassified; rows (name, own, union[, attacked]): how many
     examples the attack fooled, how many had fallen by then, how many it attacked."""
     results = [
-        AttackResult(name, "", 1 - own / total, 1 - union / total, *(attacked or [total]), 0.0, 0.0)
+        AttackResult(name, "", 1 - own / total, 1 - union / total, *(attacked or [total]), 0.0, 0.0, 0.0)
         for name, own, union, *attacked in rows
     ]
     return Report(
         clean_accuracy=1 - natural / total,
+        clean_loss=0.0,
         robust_accuracy=results[-1].worst_case_accuracy,
         num_examples=total,
         seed=0,

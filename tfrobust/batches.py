@@ -12,15 +12,25 @@ import tensorflow as tf
 
 from tfrobust.checks import require_integer
 
+# Tells the seeds of flips from those of shifts, which end in the number of pixels.
+FLIPS = 2**31
+
 
 def batch_indices(
-    num_examples: int, batch_size: int, *, seed: int, start_step: int = 0, num_steps: int
+    num_examples: int,
+    batch_size: int,
+    *,
+    seed: int,
+    start_step: int = 0,
+    num_steps: int,
+    drop_tail: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yields the example indices of the batches `start_step` to `start_step + num_steps - 1` of the training stream.
 
     The stream is one permutation after another, that of an epoch being `default_rng([seed, epoch])`'s, cut into
-    batches with no tail dropped: every epoch visits every example once, and a batch may straddle epochs. A batch
-    depends on its step alone, so a run resumed at `start_step` continues exactly as it would have without the break.
+    batches. Every epoch visits every example once, and a batch may straddle epochs; with `drop_tail` what does not
+    fill a batch is left out of the epoch instead, as in the original CIFAR10 challenge. A batch depends on its step
+    alone, so a run resumed at `start_step` continues exactly as it would have without the break.
 
     Args:
         num_examples: number of examples, at least 1.
@@ -28,12 +38,14 @@ def batch_indices(
         seed: non-negative integer; another seed gives another stream.
         start_step: first batch to yield; those before it cost nothing.
         num_steps: number of batches to yield.
+        drop_tail: drop the incomplete batch at the end of an epoch.
 
     Returns:
         An iterator over num_steps int64 arrays [batch_size] with values in [0, num_examples).
 
     Raises:
-        ValueError: an argument is not an integer or is too small; raised at the call, not at the first batch.
+        ValueError: an argument is not an integer or is too small, or `drop_tail` would leave nothing; raised at the
+            call, not at the first batch.
     """
     require_integer("num_examples", num_examples, 1)
     require_integer("batch_size", batch_size, 1)
@@ -41,11 +53,15 @@ def batch_indices(
     require_integer("start_step", start_step, 0)
     require_integer("num_steps", num_steps, 0)
 
+    if drop_tail and batch_size > num_examples:
+        raise ValueError(f"batch_size must be at most the {num_examples} examples with drop_tail, got {batch_size}")
+    used = int(num_examples) - (int(num_examples) % int(batch_size) if drop_tail else 0)
+
     def permutation(epoch: int) -> np.ndarray:
-        return np.random.default_rng([seed, epoch]).permutation(num_examples).astype(np.int64)
+        return np.random.default_rng([seed, epoch]).permutation(num_examples)[:used].astype(np.int64)
 
     def stream() -> Iterator[np.ndarray]:
-        epoch, offset = divmod(int(start_step) * int(batch_size), int(num_examples))
+        epoch, offset = divmod(int(start_step) * int(batch_size), used)
         ahead = permutation(epoch)[offset:]
         for _ in range(num_steps):
             while len(ahead) < batch_size:
@@ -65,7 +81,9 @@ def training_batches(
     seed: int,
     start_step: int = 0,
     num_steps: int,
+    drop_tail: bool = False,
     random_shift: int = 0,
+    random_flip: bool = False,
 ) -> tf.data.Dataset:
     """Returns the batches that `batch_indices` names as a tf.data.Dataset of known length `num_steps`.
 
@@ -75,9 +93,10 @@ def training_batches(
     Args:
         images: [N, H, W, C], any dtype that converts to float32.
         labels: [N], integers.
-        batch_size, seed, start_step, num_steps: see `batch_indices`.
-        random_shift: move each image by up to so many pixels in each direction, filling up with 0; a step's shifts
-            depend on seed and step alone.
+        batch_size, seed, start_step, num_steps, drop_tail: see `batch_indices`.
+        random_shift: move each image by up to so many pixels in each direction, filling up with 0: padding by so many
+            and cropping at random.
+        random_flip: mirror each image with probability 1/2. Like the shifts, a function of seed and step alone.
 
     Returns:
         Dataset of (x float32 [batch_size, H, W, C], y int64 [batch_size]).
@@ -89,7 +108,13 @@ def training_batches(
     if len(images) != len(labels):
         raise ValueError(f"labels must be as many as the {len(images)} images, got {len(labels)}")
     indices = functools.partial(
-        batch_indices, len(images), batch_size, seed=seed, start_step=start_step, num_steps=num_steps
+        batch_indices,
+        len(images),
+        batch_size,
+        seed=seed,
+        start_step=start_step,
+        num_steps=num_steps,
+        drop_tail=drop_tail,
     )
     indices()  # checks the arguments here and not in a tf.data thread
     require_integer("random_shift", random_shift, 0)
@@ -99,6 +124,9 @@ def training_batches(
             x = images[batch]
             if random_shift:
                 x = shifted(x, random_shift, np.random.default_rng([seed, step, random_shift]))
+            if random_flip:
+                mirrored = np.random.default_rng([seed, step, FLIPS]).random(len(x)) < 0.5
+                x = np.where(mirrored[:, None, None, None], x[:, :, ::-1], x)
             yield x, labels[batch]
 
     signature = (

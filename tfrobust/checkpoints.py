@@ -101,7 +101,7 @@ def newest(model_dir, *, below: float = math.inf) -> str | None:
 
     By the files themselves: TensorFlow's list of them, the file `checkpoint`, may be missing from a copied folder.
     """
-    older = [prefix for prefix in _all(model_dir) if _step(prefix) < below]
+    older = [prefix for prefix in _all(model_dir) if step_of(prefix) < below]
     return older[-1] if older else None
 
 
@@ -153,7 +153,7 @@ def _read(checkpoint, prefix, check):
         check(checkpoint.restore(prefix))
     # TensorFlow reports damage in many ways, an IndexError for a file cut short among them.
     except (tf.errors.OpError, ValueError, AssertionError, LookupError, RuntimeError, OSError) as error:
-        previous = newest(pathlib.Path(prefix).parent, below=_step(prefix))
+        previous = newest(pathlib.Path(prefix).parent, below=step_of(prefix))
         offer = f"; the one before it is {previous}" if previous else ""
         raise CheckpointError(
             f"checkpoint {prefix} cannot be read ({_reason(error)}){offer}", prefix, previous
@@ -175,10 +175,10 @@ def _list_checkpoints(folder):
 def _all(model_dir):
     """The prefixes of all checkpoints in a folder, by step."""
     prefixes = [str(path.with_suffix("")) for path in pathlib.Path(model_dir).glob(f"{NAME}-*.index")]
-    return sorted((prefix for prefix in prefixes if _step(prefix) < math.inf), key=_step)
+    return sorted((prefix for prefix in prefixes if step_of(prefix) < math.inf), key=step_of)
 
 
-def _step(prefix):
+def step_of(prefix: str) -> float:
     """The step in a checkpoint's name, or infinity for any other name."""
     found = re.fullmatch(rf"{NAME}-(\d+)", pathlib.Path(prefix).name)
     return int(found[1]) if found else math.inf

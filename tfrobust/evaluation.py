@@ -86,6 +86,7 @@ def evaluate(
     predictions, loss, _, logits = examples.judge("the clean images", images, everything)
     progress = Progress(images, labels)
     clean, _ = progress.worst.update(everything, images, predictions, loss)
+    clean_loss = float(np.mean(loss))
     if on_clean:
         on_clean(clean, time.perf_counter() - start)
     if state is not None:
@@ -121,6 +122,7 @@ def evaluate(
                     num_attacked=len(indices),
                     max_distance=float(distance.max(initial=0.0)),
                     seconds=time.perf_counter() - start,
+                    mean_loss=float(np.mean(loss)) if len(loss) else 0.0,
                 )
             )
             if state is not None:
@@ -129,6 +131,7 @@ def evaluate(
             on_result(progress.results[name])
     return Report(
         clean_accuracy=clean,
+        clean_loss=clean_loss,
         robust_accuracy=progress.worst.accuracy,
         num_examples=len(images),
         seed=seed,

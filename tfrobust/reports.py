@@ -20,6 +20,7 @@ class AttackResult:
         accuracy of the attack alone, and `accuracy` is the worst case too.
       max_distance: the largest distance that the attack used, in pixel units of the threat's norm.
       seconds: wall-clock time, graph building included.
+      mean_loss: the mean cross-entropy of the attacked examples; 0 where there was none.
     """
 
     name: str
@@ -29,6 +30,7 @@ class AttackResult:
     num_attacked: int
     max_distance: float
     seconds: float
+    mean_loss: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Report:
     """The result of `evaluate`; accuracies are fractions in [0, 1].
 
     Attributes:
+      clean_loss: the mean cross-entropy of the natural images.
       skipped: names of the attacks that were not run, because the classifier has no gradient and they need one.
       robust_accuracy: of the worst case of all attacks and the natural image, for each example.
       x_adv: float32 [N, H, W, C], for each example the first adversarial image that fooled the classifier, or else the
@@ -44,6 +47,7 @@ class Report:
     """
 
     clean_accuracy: float
+    clean_loss: float
     robust_accuracy: float
     num_examples: int
     seed: int

@@ -10,9 +10,9 @@ from absl import flags, logging
 from eval import attack_flags, common
 from tfrobust.attacks import PGD
 from tfrobust.models import mnist
-from tfrobust.schedules import WarmupLinearDecay
 from tfrobust.threat_models import ThreatModel
 from tfrobust.trainers import AdversarialTrainer
+from train import optimizer_flags
 
 MAX_STEPS = flags.DEFINE_integer("max_num_training_steps", 100_000, "Updates of the weights.", lower_bound=1)
 OUTPUT_STEPS = flags.DEFINE_integer(
@@ -20,7 +20,6 @@ OUTPUT_STEPS = flags.DEFINE_integer(
 )
 SUMMARY_STEPS = flags.DEFINE_integer("num_summary_steps", 100, "Steps between TensorBoard scalars.", lower_bound=1)
 CHECKPOINT_STEPS = flags.DEFINE_integer("num_checkpoint_steps", 300, "Steps between checkpoints.", lower_bound=1)
-BATCH_SIZE = flags.DEFINE_integer("training_batch_size", 50, "Examples in an update, over all devices.", lower_bound=1)
 
 ADVERSARIAL = flags.DEFINE_bool("adversarial", True, "Train on adversarial examples; --noadversarial trains naturally.")
 STEP_DECAY = flags.DEFINE_float(
@@ -37,36 +36,21 @@ HELD_OUT = flags.DEFINE_integer("held_out", 0, "Leave out the first so many trai
 RANDOM_SHIFT = flags.DEFINE_integer(
     "random_shift", 0, "Move training images by up to so many pixels in each direction.", lower_bound=0
 )
+RANDOM_FLIP = flags.DEFINE_bool("random_flip", False, "Mirror training images with probability 1/2.")
+DROP_TAIL = flags.DEFINE_bool(
+    "drop_tail", False, "Leave out of every epoch what does not fill a batch, as the original does for CIFAR10."
+)
 INITIALIZER = flags.DEFINE_enum(
     "initializer",
     "challenge",
     mnist.INITIALIZERS,
     "Where the weights start, see tfrobust/models/mnist.py; challenge is the original's.",
 )
-OPTIMIZER = flags.DEFINE_enum(
-    "optimizer", "adam", ["adam", "momentum"], "momentum is gradient descent with momentum 0.9."
-)
-LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-4, "The highest learning rate.", lower_bound=0.0)
-RATE_WARMUP = flags.DEFINE_float(
-    "learning_rate_warmup", 0.0, "Fraction of the training over which the learning rate grows from 0.", 0.0, 1.0
-)
-RATE_DECAY = flags.DEFINE_float(
-    "learning_rate_decay",
-    0.0,
-    "Fraction of the training, its last part, over which the learning rate falls to 0.",
-    0.0,
-    1.0,
-)
-ADAM_EPSILON = flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon; 1e-8 is TensorFlow 1's, as in the original.")
-LOSS_REDUCTION = flags.DEFINE_enum(
-    "loss_reduction", "sum", ["sum", "mean"], "Of the cross-entropies in a batch; the original's is the sum."
-)
-WEIGHT_AVERAGE = flags.DEFINE_float(
-    "weight_average",
-    0.0,
-    "Decay of the moving average of the weights, which is what gets saved; 0 for none.",
-    0.0,
-    0.99999,
+ATTACK_BATCH_NORM = flags.DEFINE_enum(
+    "attack_batch_norm",
+    "inference",
+    ["inference", "batch"],
+    "Statistics of batch normalisation while training batches are attacked; batch is what the original does.",
 )
 DISTRIBUTION = flags.DEFINE_enum(
     "distribution",
@@ -81,6 +65,7 @@ COMPARE_UNDEFENDED = flags.DEFINE_bool(
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
+flags.adopt_module_key_flags(optimizer_flags)
 
 ALIASES = (*attack_flags.ALIASES, "seed", "num_examples")
 # They may differ between a run and its continuation.
@@ -108,11 +93,13 @@ def compiled_trainer(classifier: keras.Model, attack: PGD | None) -> Adversarial
         seed=common.SEED.value,
         epsilon_warmup_steps=round(EPSILON_WARMUP.value * MAX_STEPS.value) if attack else 0,
         natural_accuracy_every=min(10, OUTPUT_STEPS.value),
+        weight_decay=optimizer_flags.WEIGHT_DECAY.value,
+        attack_batch_norm=ATTACK_BATCH_NORM.value,
         precision=common.PRECISION.value,
     )
     trainer.compile(
-        optimizer=_optimizer(),
-        loss=_loss,
+        optimizer=optimizer_flags.optimizer(MAX_STEPS.value),
+        loss=optimizer_flags.loss,
         metrics=[
             keras.metrics.SparseCategoricalAccuracy(name="adversarial_accuracy"),
             keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="xent"),
@@ -124,23 +111,24 @@ def compiled_trainer(classifier: keras.Model, attack: PGD | None) -> Adversarial
 def strategy() -> tf.distribute.Strategy:
     """The distribution strategy of the flags."""
     gpus = tf.config.list_logical_devices("GPU")
-    divisible = len(gpus) > 1 and BATCH_SIZE.value % len(gpus) == 0
+    batch_size = optimizer_flags.BATCH_SIZE.value
+    divisible = len(gpus) > 1 and batch_size % len(gpus) == 0
     if DISTRIBUTION.value == "auto" and len(gpus) > 1 and not divisible:
-        logging.warning("using 1 of %d GPUs: training_batch_size %d is no multiple", len(gpus), BATCH_SIZE.value)
+        logging.warning(
+            "using 1 of %d GPUs: training_batch_size %d is no multiple", len(gpus), optimizer_flags.BATCH_SIZE.value
+        )
     if not (DISTRIBUTION.value == "mirrored" or (DISTRIBUTION.value == "auto" and divisible)):
         return tf.distribute.get_strategy()
     devices = gpus or tf.config.list_logical_devices("CPU")
-    if BATCH_SIZE.value % len(devices):
-        raise ValueError(
-            f"training_batch_size must be a multiple of the {len(devices)} devices, got {BATCH_SIZE.value}"
-        )
+    if batch_size % len(devices):
+        raise ValueError(f"training_batch_size must be a multiple of the {len(devices)} devices, got {batch_size}")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
 def flag_lines() -> list[str]:
     """The flags of this run as `--name=value`, for --flagfile."""
     lines = []
-    for module in ("eval.common", "eval.attack_flags", "train.common"):
+    for module in ("eval.common", "eval.attack_flags", "train.common", "train.optimizer_flags"):
         for flag in flags.FLAGS.flags_by_module_dict()[module]:
             # --checkpoint is about one start of the program, not about the run.
             if flag.name not in (*ALIASES, "checkpoint") and flag.value is not None:
@@ -167,7 +155,7 @@ def check_same_run(recorded: list[str]) -> None:
             f"model_dir holds a run with other flags ({', '.join(changed)}): take another --model_dir or delete it"
         )
     if then.get("max_num_training_steps") != now.get("max_num_training_steps") and (
-        EPSILON_WARMUP.value or RATE_WARMUP.value or RATE_DECAY.value
+        EPSILON_WARMUP.value or optimizer_flags.RATE_WARMUP.value or optimizer_flags.RATE_DECAY.value
     ):
         logging.warning("max_num_training_steps has changed, and with it the schedules of the run that is continued")
 
@@ -186,22 +174,3 @@ def _values(lines):
         else:
             values[name.removeprefix("no")] = "false"
     return values
-
-
-def _loss(y, logits):
-    """Cross-entropy of each example, [B]; Keras takes the mean, so that the sum is a multiple of it on any number of
-    devices."""
-    scale = BATCH_SIZE.value if LOSS_REDUCTION.value == "sum" else 1
-    return scale * keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
-
-
-def _optimizer():
-    total = MAX_STEPS.value
-    rate = LEARNING_RATE.value
-    if RATE_WARMUP.value or RATE_DECAY.value:
-        warmup, decay = round(RATE_WARMUP.value * total), round(RATE_DECAY.value * total)
-        rate = WarmupLinearDecay(rate, total, warmup_steps=warmup, decay_from=total - decay)
-    average = {"use_ema": True, "ema_momentum": WEIGHT_AVERAGE.value} if WEIGHT_AVERAGE.value else {}
-    if OPTIMIZER.value == "adam":
-        return keras.optimizers.Adam(rate, epsilon=ADAM_EPSILON.value, **average)
-    return keras.optimizers.SGD(rate, momentum=0.9, **average)

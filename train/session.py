@@ -11,7 +11,7 @@ from eval import common as eval_common
 from eval import output_files, tables
 from tfrobust import batches, checkpoints, datasets, export, loading, reports
 from tfrobust.attacks.base import describe
-from train import common
+from train import common, optimizer_flags
 from train.progress import Progress
 from train.stopping import StopOnSignal
 from train.summaries import Summaries, save_strip
@@ -60,9 +60,7 @@ def run(build_classifier) -> None:
     export.save_keras(classifier, model_dir / MODEL_FILE)
     export.export_saved_model(classifier, model_dir / "saved_model" / "1")
     print(f"saved {model_dir}/{MODEL_FILE} and {model_dir}/saved_model/1")
-    device = "/CPU:0" if eval_common.EVAL_ON_CPU.value else None
-    with tf.device(device):
-        report = tables.print_robustness_table(classifier, test, threat, str(model_dir))
+    report = tables.print_robustness_table(classifier, test, threat, str(model_dir))
     output_files.write_report(str(model_dir / "report.json"), report)
     if eval_common.STORE_ADV_PATH.value:
         output_files.write_adversarial_examples(eval_common.STORE_ADV_PATH.value, report, test.labels)
@@ -75,11 +73,10 @@ def run(build_classifier) -> None:
     if common.COMPARE_UNDEFENDED.value:
         with strategy.scope():
             twin = common.compiled_trainer(build_classifier(), None)
-        total, size = common.MAX_STEPS.value, common.BATCH_SIZE.value
+        total, size = common.MAX_STEPS.value, optimizer_flags.BATCH_SIZE.value
         print(f"\ntraining the undefended twin: {total} steps of {size} natural images", flush=True)
         twin.fit(training_batches(train, 0), callbacks=[progress(0)], verbose=0, shuffle=False)
-        with tf.device(device):
-            undefended = eval_common.evaluate(twin.classifier, test, threat)
+        undefended = eval_common.evaluate(twin.classifier, test, threat)
         output_files.write_report(str(model_dir / "undefended_report.json"), undefended)
         print_side_by_side(report, undefended)
 
@@ -129,11 +126,13 @@ def training_batches(train: datasets.Arrays, start_step: int) -> tf.data.Dataset
     return batches.training_batches(
         train.images,
         train.labels,
-        batch_size=common.BATCH_SIZE.value,
+        batch_size=optimizer_flags.BATCH_SIZE.value,
         seed=eval_common.SEED.value,
         start_step=start_step,
         num_steps=common.MAX_STEPS.value - start_step,
+        drop_tail=common.DROP_TAIL.value,
         random_shift=common.RANDOM_SHIFT.value,
+        random_flip=common.RANDOM_FLIP.value,
     )
 
 
@@ -143,7 +142,7 @@ def progress(start_step: int) -> Progress:
         total_steps=common.MAX_STEPS.value,
         start_step=start_step,
         every=common.OUTPUT_STEPS.value,
-        batch_size=common.BATCH_SIZE.value,
+        batch_size=optimizer_flags.BATCH_SIZE.value,
     )
 
 
@@ -174,7 +173,7 @@ def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_s
     for stale in (MODEL_FILE, "report.json"):
         (model_dir / stale).unlink(missing_ok=True)
     attack = describe(trainer.attack) if trainer.attack else "natural images"
-    size, precision = common.BATCH_SIZE.value, trainer.twin.precision
+    size, precision = optimizer_flags.BATCH_SIZE.value, trainer.twin.precision
     replicas = trainer.distribute_strategy.num_replicas_in_sync
     devices = f" on {replicas} replicas" if replicas > 1 else ""
     print(

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from tfrobust import batches, datasets
+from tfrobust import batches, datasets, seeds
 from tfrobust.attacks import PGD, fgsm
 from tfrobust.threat_models import ThreatModel
 from tfrobust.trainers import AdversarialTrainer
@@ -95,6 +95,44 @@ def test_regularisation_of_the_classifier_is_in_the_loss(regularizer):
     assert_same_weights(model, expected)
 
 
+def test_weight_decay_is_a_penalty_on_kernels():
+    # c/2 of the sum of squares of both kernels; not on biases, nor on the scale of the normalisation.
+    model, expected = (classifier(layers.BatchNormalization()) for _ in range(2))
+    kernels = [variable for variable in expected.trainable_variables if variable.name == "kernel"]
+    assert len(kernels) == 2
+    penalty = sum(0.15 * np.sum(np.square(kernel)) for kernel in kernels)
+    plain = trainer_of(expected, attack=None)
+    loss = fit(trainer_of(model, attack=None, weight_decay=0.3))["loss"][0]
+    before = expected.get_weights()
+    assert loss == pytest.approx(fit(plain)["loss"][0] + penalty, rel=1e-5)
+    after = {v.path: 0.1 * 0.3 * w for v, w in zip(expected.variables, before, strict=True) if v.name == "kernel"}
+    for variable, found in zip(expected.variables, model.get_weights(), strict=True):
+        np.testing.assert_allclose(found, variable.numpy() - after.get(variable.path, 0.0), atol=1e-6)
+
+
+def test_batch_statistics_during_the_attack():
+    # As in the original for CIFAR10: gradients see the statistics of the batch, and each of them moves the average.
+    def moving(attack_batch_norm):
+        normalization = layers.BatchNormalization(momentum=0.5)
+        model = classifier(normalization)
+        trainer = trainer_of(model, learning_rate=0.0, attack_batch_norm=attack_batch_norm)
+        assert np.all(normalization.moving_mean.numpy() == 0)
+        x_adv = trainer.perturb(tf.constant(X), tf.constant(Y)).numpy()
+        attacked = normalization.moving_mean.numpy()
+        fit(trainer)
+        return x_adv, attacked
+
+    x_adv, attacked = moving("inference")
+    assert np.all(attacked == 0)
+    other, attacked = moving("batch")
+    assert np.max(np.abs(attacked)) > 1e-3
+    model = classifier(layers.BatchNormalization(momentum=0.5))
+    seed = seeds.fold_in(seeds.fold_in(0, 0), 0)
+    expected = PGD_3(lambda x: model(x, training=True), tf.constant(X), tf.constant(Y), seed=seed)
+    np.testing.assert_allclose(other, expected, atol=1e-6)
+    assert np.mean(np.abs(other - x_adv) > 1e-3) > 0.05
+
+
 def test_validation_and_prediction_are_the_classifiers():
     model = classifier(layers.BatchNormalization())
     trainer = trainer_of(model, learning_rate=0.0, metrics=["accuracy"])
@@ -163,7 +201,7 @@ def test_natural_accuracy_is_never_reported_where_it_was_not_measured():
     assert 1.0 in reported and all(value == 1.0 or np.isnan(value) for value in reported), history
 
 
-@pytest.mark.parametrize("argument", ["epsilon_warmup_steps", "natural_accuracy_every"])
+@pytest.mark.parametrize("argument", ["epsilon_warmup_steps", "natural_accuracy_every", "weight_decay"])
 def test_errors_name_argument_expectation_and_value(argument):
     with pytest.raises(ValueError, match=f"{argument} must be 0 or more, got -1"):
         AdversarialTrainer(classifier(), PGD_3, seed=0, **{argument: -1})
@@ -180,10 +218,11 @@ TWO_DEVICES = """
     from keras import layers
     from tests.trainers.test_adversarial import PGD, ThreatModel, classifier, fit, trainer_of
 
-    def trained(strategy, *extra, **options):
+    def trained(strategy, *extra, attack_batch_norm="inference", **options):
         attack = PGD(ThreatModel("linf", 0.1), steps=2, step_size=0.05, **options)
         with strategy.scope():
-            trainer = trainer_of(classifier(*extra), attack, natural_accuracy_every=1, metrics=["accuracy"])
+            options = {"weight_decay": 0.1, "attack_batch_norm": attack_batch_norm, "natural_accuracy_every": 1}
+            trainer = trainer_of(classifier(*extra), attack, metrics=["accuracy"], **options)
         history = fit(trainer, batch_size=4, epochs=2)
         return [w.tolist() for w in trainer.classifier.get_weights()], history
 
@@ -195,6 +234,9 @@ TWO_DEVICES = """
     with two.scope():
         extra = layers.BatchNormalization()
     result["batch_norm"], _ = trained(two, extra, random_start=True)
+    with two.scope():
+        extra = layers.BatchNormalization()
+    result["attack_batch_norm"], _ = trained(two, extra, random_start=True, attack_batch_norm="batch")
     json.dump(result, sys.stdout)
 """
 
@@ -212,9 +254,10 @@ def test_two_devices_train_as_one():
     for name, values in result["one_history"].items():
         np.testing.assert_allclose(result["two_history"][name], values, atol=1e-5, err_msg=name)
     # With random starts and batch normalisation: it trains, and its moving statistics leave their initial 0 and 1.
-    _, _, _, shift, mean, variance, *_ = result["batch_norm"]
-    assert np.max(np.abs(shift)) > 1e-3 and np.max(mean) > 1e-3
-    assert np.all(np.abs(np.subtract(variance, 1)) > 1e-3) and np.all(np.isfinite(variance))
+    for name in ("batch_norm", "attack_batch_norm"):
+        _, _, _, shift, mean, variance, *_ = result[name]
+        assert np.max(np.abs(shift)) > 1e-3 and np.max(mean) > 1e-3
+        assert np.all(np.abs(np.subtract(variance, 1)) > 1e-3) and np.all(np.isfinite(variance))
 
 
 # A dataset.

@@ -1,5 +1,7 @@
 """Adversarial training: the outer minimisation of the saddle-point problem."""
 
+from typing import Literal
+
 import keras
 import tensorflow as tf
 
@@ -27,11 +29,17 @@ class AdversarialTrainer(keras.Model):
       epsilon_warmup_steps: steps over which the attack's epsilon and step size grow linearly from 0 to their values.
       natural_accuracy_every: the natural accuracy of the batch, which costs one more forward pass, is measured at every
         so many steps, and NaN where none was. 0 for never.
+      weight_decay: c of the penalty c/2 * (sum of squares of all trainable kernels), which is added to the loss; biases
+        and normalisation have none, as in the original for CIFAR10.
+      attack_batch_norm: which statistics batch normalisation uses during the attack: "inference", the moving ones, or
+        "batch", those of the attacked batch, which every gradient then also puts into the moving ones, as in the
+        original for CIFAR10. With "batch" the attack runs on the classifier itself, in float32.
       precision: of the attack and of the training pass, see `precision.AttackTwin`. Weights, their updates and the
         classifier itself are float32 whatever it is.
 
     Raises:
-      ValueError: for a negative `epsilon_warmup_steps` or `natural_accuracy_every`.
+      ValueError: for a negative `epsilon_warmup_steps`, `natural_accuracy_every` or `weight_decay`, or an
+        `attack_batch_norm` of another name.
     """
 
     def __init__(
@@ -42,20 +50,27 @@ class AdversarialTrainer(keras.Model):
         seed: int,
         epsilon_warmup_steps: int = 0,
         natural_accuracy_every: int = 10,
+        weight_decay: float = 0.0,
+        attack_batch_norm: Literal["inference", "batch"] = "inference",
         precision: Precision = "auto",
     ):
         super().__init__(name="adversarial_trainer")
         for name, value in (
             ("epsilon_warmup_steps", epsilon_warmup_steps),
             ("natural_accuracy_every", natural_accuracy_every),
+            ("weight_decay", weight_decay),
         ):
             if value < 0:
                 raise ValueError(f"{name} must be 0 or more, got {value!r}")
+        if attack_batch_norm not in ("inference", "batch"):
+            raise ValueError(f"attack_batch_norm must be 'inference' or 'batch', got {attack_batch_norm!r}")
         self.classifier = classifier
         self.attack = attack
         self.seed = seed
         self.epsilon_warmup_steps = epsilon_warmup_steps
         self.natural_accuracy_every = natural_accuracy_every
+        self.weight_decay = weight_decay
+        self.attack_batch_norm = attack_batch_norm
         self.twin = AttackTwin(classifier, precision)
         if natural_accuracy_every:
             self.natural_accuracy = _MeanOrNaN(name="natural_accuracy")
@@ -79,7 +94,18 @@ class AdversarialTrainer(keras.Model):
         attack = self.attack
         if self.epsilon_warmup_steps:
             attack = attack.scaled(tf.minimum(1.0, tf.cast(step + 1, tf.float32) / self.epsilon_warmup_steps))
+        if self.attack_batch_norm == "batch":
+            return attack(lambda x: self.classifier(x, training=True), x, y, seed=seed)
         return attack(self.twin.logits_fn(), x, y, seed=seed)
+
+    def compute_loss(self, *args, **kwargs):
+        """Keras's loss and the weight decay, of which every replica has its share."""
+        loss = super().compute_loss(*args, **kwargs)
+        if not self.weight_decay:
+            return loss
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        kernels = [v for v in self.classifier.trainable_variables if v.name == "kernel"]
+        return loss + self.weight_decay / replicas * tf.add_n([tf.nn.l2_loss(kernel.value) for kernel in kernels])
 
     def train_step(self, data):
         """One update on the adversarial batch made of `data`: pixels, labels and, if any, sample weights."""
