@@ -3,11 +3,12 @@
 import signal
 import sys
 import traceback
+from typing import NamedTuple
 
 import tensorflow as tf
 from absl import app, flags, logging
 
-from eval import challenge_config
+from eval import challenge_config, sources
 from tfrobust import checkpoints, datasets, evaluation, export, loading, reports, suites
 from tfrobust.attacks import catalogue
 from tfrobust.threat_models import NORMS, ThreatModel
@@ -103,6 +104,8 @@ NUM_EVAL_EXAMPLES = flags.DEFINE_integer(
     lower_bound=1,
 )
 flags.DEFINE_alias("num_examples", "num_eval_examples")
+flags.adopt_module_key_flags(challenge_config)
+flags.adopt_module_key_flags(sources)
 EVAL_ON_CPU = flags.DEFINE_bool("eval_on_cpu", False, "Evaluate on the CPU.")
 STORE_ADV_PATH = flags.DEFINE_string(
     "store_adv_path",
@@ -173,32 +176,42 @@ def load_test_set() -> datasets.Arrays:
     return datasets.load(DATASET.value, "test", data_dir=DATA_DIR.value, num_examples=NUM_EVAL_EXAMPLES.value)
 
 
-def attacks(threat: ThreatModel) -> tuple[suites.Suite, bool]:
-    """The attacks of --attacks or --suite, and whether each attacks only what those before left standing.
+class Table(NamedTuple):
+    """The attacks of a table by their rows, and whether each attacks only what those before left standing."""
+
+    attacks: suites.Suite
+    only_standing: bool
+
+
+def table(threat: ThreatModel) -> Table:
+    """The table of --attacks or --suite.
 
     Raises:
-      ValueError: for attacks that do not exist, or for a suite of minimum-norm attacks.
+      ValueError: for attacks that do not exist, a suite of minimum-norm attacks, or sources that no row is for.
     """
     if ATTACKS.value is not None:
-        return catalogue.parse(ATTACKS.value, threat), False
+        return Table(catalogue.parse(ATTACKS.value, threat), False)
     if SUITE.value == MIN_NORM:
         raise ValueError(f"suite must be one of {', '.join(suites.SUITES)} here, got {MIN_NORM!r}")
-    return suites.SUITES[SUITE.value](threat), SUITE.value in suites.ONLY_STANDING
+    if SUITE.value in suites.WITH_SOURCES:
+        return Table(suites.SUITES[SUITE.value](threat, sources.load(), precision=PRECISION.value), False)
+    if sources.paths():
+        raise ValueError(f"sources of black-box rows are for --suite={' or '.join(sorted(suites.WITH_SOURCES))}")
+    return Table(suites.SUITES[SUITE.value](threat), SUITE.value in suites.ONLY_STANDING)
 
 
-def evaluate(classifier, test: datasets.Arrays, threat: ThreatModel, **arguments) -> reports.Report:
-    """`evaluation.evaluate` with the flags' attacks, seed, batch size and precision."""
-    rows, only_standing = attacks(threat)
+def evaluate(classifier, test: datasets.Arrays, rows: Table, **arguments) -> reports.Report:
+    """`evaluation.evaluate` with the flags' seed, batch size, precision and device."""
     with device():
         return evaluation.evaluate(
             classifier,
             test.images,
             test.labels,
-            rows,
+            rows.attacks,
             seed=SEED.value,
             batch_size=EVAL_BATCH_SIZE.value,
             precision=PRECISION.value,
-            only_standing=only_standing,
+            only_standing=rows.only_standing,
             **arguments,
         )
 

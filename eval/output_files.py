@@ -10,7 +10,8 @@ import tempfile
 import numpy as np
 from absl import flags
 
-from tfrobust import reports
+from eval import common
+from tfrobust import attack_files, reports
 
 
 @contextlib.contextmanager
@@ -48,7 +49,7 @@ def check_output_path(path: str) -> None:
 
 
 def write_adversarial_examples(path: str, report: reports.Report, labels: np.ndarray) -> None:
-    """The report's x_adv: with labels and predictions as .npz, alone and flattened, as the challenges want it, as .npy.
+    """The report's x_adv: with labels and predictions as .npz, alone and in the challenge's format as .npy.
 
     Raises:
       ValueError: for another suffix.
@@ -56,7 +57,7 @@ def write_adversarial_examples(path: str, report: reports.Report, labels: np.nda
     check_adversarial_path(path)
     with whole_file(path) as file:
         if path.endswith(".npy"):
-            np.save(file, report.x_adv.reshape(len(report.x_adv), -1))
+            attack_files.write(file, attack_files.FORMATS[common.DATASET.value], report.x_adv)
         else:
             np.savez_compressed(file, x_adv=report.x_adv, labels=labels, predictions=report.predictions)
 

@@ -18,6 +18,7 @@ from tfrobust import loading, red_flags
 from tfrobust.evaluation_state import EvaluationState
 
 OUTPUT = flags.DEFINE_string("output", None, "Write the report to this JSON file.")
+MARKDOWN = flags.DEFINE_string("markdown", None, "Write the table to this Markdown file.")
 SAVE_ADVERSARIAL = flags.DEFINE_string(
     "save_adversarial",
     None,
@@ -38,28 +39,28 @@ def main() -> None:
     path = common.model_path()
     if SAVE_ADVERSARIAL.value:
         output_files.check_adversarial_path(SAVE_ADVERSARIAL.value)
-    for target in (OUTPUT.value, STATE.value, CURVE.value and f"{CURVE.value}.csv"):
+    for target in (OUTPUT.value, MARKDOWN.value, STATE.value, CURVE.value and f"{CURVE.value}.csv"):
         if target:
             output_files.check_output_path(target)
     smallest = common.ATTACKS.value is None and common.SUITE.value == common.MIN_NORM
     if CURVE.value and not smallest:
         raise ValueError("curve needs --suite=min_norm, whose attacks give the accuracy at every epsilon")
-    if smallest and (STATE.value or SAVE_ADVERSARIAL.value):
-        raise ValueError("state and save_adversarial are for norm-bounded attacks, not for --suite=min_norm")
+    if smallest and (STATE.value or SAVE_ADVERSARIAL.value or MARKDOWN.value):
+        raise ValueError("state, save_adversarial and markdown are for norm-bounded attacks, not for --suite=min_norm")
     threat = common.threat_model()
     if not smallest:
-        attacks, _ = common.attacks(threat)
+        rows = common.table(threat)
     classifier = loading.load_classifier(path)
     test = common.load_test_set()
     if smallest:
         return measure_smallest_changes(classifier, test, threat.norm)
     state = EvaluationState(STATE.value) if STATE.value else None
-    report = tables.print_robustness_table(classifier, test, threat, path, state=state)
+    report = tables.print_robustness_table(classifier, test, threat, rows, path, state=state)
     print(f"robust accuracy {report.robust_accuracy:.2%} (worst case of all rows, example by example)")
     print(f"seed {report.seed}, attack gradients in {report.precision}, predictions in float32")
     found = []
     if RED_FLAGS.value:
-        found = red_flags.inspect_report(report, attacks)
+        found = red_flags.inspect_report(report, rows.attacks)
         found += red_flags.inspect_classifier(
             classifier, test.images, test.labels, threat, seed=report.seed, on_progress=tables.show_progress
         )
@@ -70,6 +71,9 @@ def main() -> None:
             print("no red flags")
     if OUTPUT.value:
         output_files.write_report(OUTPUT.value, report, found)
+    if MARKDOWN.value:
+        with output_files.whole_file(MARKDOWN.value) as file:
+            file.write(tables.as_markdown(report, path).encode())
     if SAVE_ADVERSARIAL.value:
         output_files.write_adversarial_examples(SAVE_ADVERSARIAL.value, report, test.labels)
 

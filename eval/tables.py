@@ -2,35 +2,48 @@
 
 import sys
 
-from eval import common
-from tfrobust import datasets, reports
+from eval import common, sources
+from tfrobust import datasets, madry_tables, reports, suites
 from tfrobust.threat_models import ThreatModel
 
 
 def print_robustness_table(
-    classifier, test: datasets.Arrays, threat: ThreatModel, title: str, **arguments
+    classifier, test: datasets.Arrays, threat: ThreatModel, rows: common.Table, title: str, **arguments
 ) -> reports.Report:
-    """Runs the flags' attacks and prints each row as soon as it is known; `arguments` go to `common.evaluate`."""
-    rows, only_standing = common.attacks(threat)
-    width = max(len(name) for name in ("natural", *rows))
+    """Runs the attacks and prints each row as soon as it is known, beside the published one if --suite has any.
+
+    Args:
+      rows: what to run; its attacks have the threat model `threat`.
+      title: the classifier's name.
+      arguments: go to `common.evaluate`.
+    """
+    paper = published()
+    width = max(len(name) for name in ("natural", *rows.attacks))
     print(
         f"{title}: {len(test.labels)} test examples of {common.DATASET.value}, {threat.norm} epsilon {threat.epsilon:g}"
     )
-    first = "attacked" if only_standing else "accuracy"
-    header = f"{'attack':{width}}  {first:>9}  {'worst case':>10}  {'seconds':>8}"
+    if common.ATTACKS.value is None and common.SUITE.value in suites.WITH_SOURCES and sources.missing():
+        print(f"without the rows of {', '.join(sources.missing())}, which are not given")
+    first = "attacked" if rows.only_standing else "accuracy"
+    beside = f"  {'published':>9}  {'difference':>10}" if paper else ""
+    header = f"{'attack':{width}}  {first:>9}{beside}  {'worst case':>10}  {'seconds':>8}"
     print(header, "-" * len(header), sep="\n", flush=True)
 
-    def row(name, value, worst, seconds):
+    def row(name, value, accuracy, worst, seconds):
         clear_progress()
-        print(f"{name:{width}}  {value:>9}  {worst:>10.2%}  {seconds:>8.1f}", flush=True)
+        columns = ""
+        if paper:
+            known = paper.get(name)
+            columns = f"  {known:>9.2%}  {100 * (accuracy - known):>+10.2f}" if known else f"  {'':>9}  {'':>10}"
+        print(f"{name:{width}}  {value:>9}{columns}  {worst:>10.2%}  {seconds:>8.1f}", flush=True)
 
     def result_row(result):
         # Where only what stands is attacked, the accuracy under the attack alone is not known.
-        value = str(result.num_attacked) if only_standing else f"{result.accuracy:.2%}"
-        row(result.name, value, result.worst_case_accuracy, result.seconds)
+        value = str(result.num_attacked) if rows.only_standing else f"{result.accuracy:.2%}"
+        row(result.name, value, result.accuracy, result.worst_case_accuracy, result.seconds)
 
     def clean_row(accuracy, seconds):
-        row("natural", "" if only_standing else f"{accuracy:.2%}", accuracy, seconds)
+        row("natural", "" if rows.only_standing else f"{accuracy:.2%}", accuracy, accuracy, seconds)
 
     told = []
 
@@ -43,13 +56,41 @@ def print_robustness_table(
     return common.evaluate(
         classifier,
         test,
-        threat,
+        rows,
         on_clean=clean_row,
         on_result=result_row,
         on_skip=skipped_row,
         on_progress=show_progress,
         **arguments,
     )
+
+
+def published() -> dict[str, float]:
+    """The published accuracies of the rows of --suite; none where --attacks stands in its place."""
+    suite = "madry_table1" if common.SUITE.value == "mnist_table1_whitebox" else common.SUITE.value
+    return {} if common.ATTACKS.value is not None else dict(madry_tables.PUBLISHED.get(suite, {}))
+
+
+def as_markdown(report: reports.Report, title: str) -> str:
+    """A finished report as a Markdown table, with the published accuracies of --suite and what made it."""
+    paper = published()
+    threat = report.threat_model
+    lines = [
+        f"{title}: {report.num_examples} test examples of {common.DATASET.value}, {threat.norm} epsilon "
+        f"{threat.epsilon:g}, seed {report.seed}, attack gradients in {report.precision}, predictions in float32.",
+        "",
+        "| attack | accuracy |" + (" published | difference |" if paper else "") + " seconds |",
+        "|---|---|" + ("---|---|" if paper else "") + "---|",
+    ]
+    rows = [("natural", report.clean_accuracy, None)]
+    rows += [(result.name, result.accuracy, result.seconds) for result in report.attacks]
+    rows.append(("worst case of all rows, image by image", report.robust_accuracy, None))
+    for name, accuracy, seconds in rows:
+        known = paper.get(name)
+        beside = (f" {known:.2%} | {100 * (accuracy - known):+.2f} |" if known else "  |  |") if paper else ""
+        lines.append(f"| {name} | {accuracy:.2%} |{beside} {'' if seconds is None else f'{seconds:.0f}'} |")
+    lines += ["", *(f"- {result.name}: `{result.attack}`" for result in report.attacks)]
+    return "\n".join(lines) + "\n"
 
 
 def show_progress(name: str, done: int, total: int) -> None:

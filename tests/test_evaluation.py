@@ -67,6 +67,16 @@ def test_mean_losses_by_hand():
         assert found == pytest.approx(np.mean(np.log1p(np.exp(-lead))), rel=1e-5)
 
 
+def test_images_of_each_attack():
+    images = {}
+    attacks = {"up": Custom(brighter), "down": Custom(darker)}
+    report = evaluate(threshold, PIXELS, LABELS, attacks, seed=0, on_images=images.__setitem__)
+    np.testing.assert_allclose(images["up"], np.minimum(PIXELS + 0.1, 1), atol=1e-6)
+    # The report keeps the natural image of the last example, which is misclassified.
+    np.testing.assert_allclose(images["down"], np.maximum(PIXELS - 0.1, 0), atol=1e-6)
+    assert report.x_adv[-1] == PIXELS[-1]
+
+
 @pytest.mark.parametrize("as_model", [False, True])
 def test_accuracies_by_hand(as_model):
     # 0.45 and 0.55 are 0.05 from the threshold, hence lost; the others are 0.15 or more away.

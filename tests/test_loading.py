@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrobust import checkpoints, checks, evaluation, export, loading, suites
+from tfrobust import checkpoints, checks, evaluation, export, loading, suites, tf1_checkpoints
 from tfrobust.attacks.base import input_gradient
 from tfrobust.losses import cross_entropy
 from tfrobust.models import mnist
@@ -90,13 +90,35 @@ class Trainer(keras.Model):
         self.classifier = classifier
 
 
-def test_model_dir_with_checkpoints_only(classifier, tmp_path):
+def save_training_checkpoint(model_dir, classifier):
     trainer = Trainer(classifier)
     trainer.compile(optimizer="sgd")
-    checkpoints.save_architecture(tmp_path, classifier)
-    checkpoints.TrainingCheckpoints(tmp_path, trainer).save()
-    loaded = loading.load_classifier(str(tmp_path))
-    np.testing.assert_array_equal(loaded(images()), classifier(images(), training=False))
+    checkpoints.save_architecture(model_dir, classifier)
+    return checkpoints.TrainingCheckpoints(model_dir, trainer).save()
+
+
+def test_model_dir_with_checkpoints_only(classifier, tmp_path):
+    prefix = save_training_checkpoint(tmp_path, classifier)
+    for path in (str(tmp_path), prefix, f"{prefix}.index"):
+        loaded = loading.load_classifier(path)
+        np.testing.assert_array_equal(loaded(images()), classifier(images(), training=False))
+
+
+def test_a_checkpoint_of_a_model_dir_that_has_a_keras_file_too(classifier, tmp_path):
+    prefix = save_training_checkpoint(tmp_path, classifier)
+    export.save_keras(mnist.challenge_cnn(seed=0), tmp_path / "model.keras")
+    np.testing.assert_array_equal(loading.load_classifier(prefix)(images()), classifier(images(), training=False))
+    assert loading.load_classifier(tmp_path).name == "mnist_challenge_cnn"
+
+
+def test_checkpoints_of_a_challenge_and_of_our_training_in_one_folder(classifier, tmp_path):
+    original = mnist.challenge_cnn(seed=0)
+    of_the_challenge = tf1_checkpoints.save(original, tmp_path / "checkpoint", global_step=300)
+    np.testing.assert_array_equal(loading.load_classifier(tmp_path)(images()), original(images()))
+    ours = save_training_checkpoint(tmp_path, classifier)
+    for prefix, expected in ((of_the_challenge, original), (ours, classifier)):
+        loaded = loading.load_classifier(prefix)
+        np.testing.assert_array_equal(loaded(images()), expected(images(), training=False))
 
 
 def test_the_keras_file_of_a_model_dir_comes_before_its_checkpoints(classifier, tmp_path, monkeypatch):
@@ -205,12 +227,13 @@ def test_a_folder_of_another_kind(tmp_path):
     assert expected in error_of(tmp_path)
 
 
-def test_an_unreadable_checkpoint(tmp_path, monkeypatch):
-    def unreadable(model_dir):
-        raise checkpoints.CheckpointError(f"checkpoint {model_dir}/checkpoint-3 cannot be read", "checkpoint-3")
-
-    monkeypatch.setattr(checkpoints, "load_classifier", unreadable)
-    assert error_of(tmp_path) == f"checkpoint {tmp_path}/checkpoint-3 cannot be read"
+def test_unreadable_checkpoints(classifier, tmp_path):
+    prefix = save_training_checkpoint(tmp_path, classifier)
+    (tmp_path / "checkpoint-0.data-00000-of-00001").write_bytes(b"")
+    for path in (tmp_path, prefix):
+        assert error_of(path).startswith(f"checkpoint {prefix} cannot be read (")
+    (tmp_path / "architecture.json").unlink()
+    assert error_of(tmp_path) == f"{tmp_path} is no model: architecture.json is missing beside {prefix}"
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def evaluate(
     on_result: Callable[[AttackResult], None] | None = None,
     on_skip: Callable[[str, str], None] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
+    on_images: Callable[[str, np.ndarray], None] | None = None,
 ) -> Report:
     """Runs every attack on every example and reports what stands.
 
@@ -62,6 +63,8 @@ def evaluate(
       on_result: called after each attack; for those that a resumed evaluation had behind it too.
       on_skip: called with the name of an attack that cannot be run and the reason.
       on_progress: called with the attack's name, examples done and their number, after each batch.
+      on_images: called with each attack's name and its own images, float32 [N, H, W, C], natural where it did not
+        attack. The report has the worst case of all attacks and the natural image instead.
 
     An attack that needs gradients of a classifier that has none is skipped; the others are run.
 
@@ -113,6 +116,8 @@ def evaluate(
                 continue
             predictions, loss, distance, _ = examples.judge(name, progress.x_adv, indices)
             accuracy, worst_case = progress.worst.update(indices, progress.x_adv[indices], predictions, loss)
+            if on_images:
+                on_images(name, progress.x_adv)
             progress.finish(
                 AttackResult(
                     name=name,

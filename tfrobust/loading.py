@@ -1,6 +1,6 @@
 """Classifiers from files: whatever `export`, Keras or a training run has written.
 
-classifier = load_classifier("model.keras")            # or a SavedModel's folder, or a training run's model_dir
+classifier = load_classifier("model.keras")   # or a SavedModel's folder, a training run's model_dir, a TF1 checkpoint
 report = evaluation.evaluate(classifier, images, labels, attacks, seed=0)
 """
 
@@ -14,6 +14,7 @@ from tfrobust.attacks.base import LogitsFn
 
 KERAS_FILE = "model.keras"
 
+_KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 _SIGNATURE = "serving_default"
 
 
@@ -88,7 +89,8 @@ def load_classifier(path) -> keras.Model | LogitsFn:
 
     Args:
       path: a Keras file (`.keras`, or the older `.h5`), a SavedModel's folder, or a training run's model_dir, of which
-        `model.keras` is taken, or else the newest checkpoint.
+        `model.keras` is taken, or else the newest checkpoint. Also one of its checkpoints ("model_dir/checkpoint-300"),
+        or the folder or a checkpoint of an original challenge (`tf1_checkpoints`).
 
     Returns:
       a keras.Model; from a SavedModel's folder a `SavedModelClassifier`. Both map [B, H, W, C] pixels to [B, K] logits.
@@ -97,29 +99,41 @@ def load_classifier(path) -> keras.Model | LogitsFn:
       ModelLoadError: if nothing is there, or nothing that can be read.
     """
     path = pathlib.Path(path)
-    if not path.exists():
-        raise ModelLoadError(f"model {path} does not exist")
-    if path.is_file():
-        return _load_keras(path)
-    if tf.saved_model.contains_saved_model(str(path)):
+    if path.is_dir() and tf.saved_model.contains_saved_model(str(path)):
         return SavedModelClassifier(path)
-    if (path / KERAS_FILE).is_file():
+    if path.is_dir() and (path / KERAS_FILE).is_file():
         return _load_keras(path / KERAS_FILE)
-    from tfrobust import checkpoints  # here, because files do without it
+    if path.is_file() and path.suffix in _KERAS_SUFFIXES:
+        return _load_keras(path)
+    return _load_checkpoint(path)
 
+
+def _load_checkpoint(path):
+    """The classifier of a checkpoint of our training or of an original challenge: what is in it tells them apart."""
+    from tfrobust import checkpoints, tf1_checkpoints  # here, because files do without them
+
+    prefix = tf1_checkpoints.find(path)
+    if prefix is None:
+        raise ModelLoadError(_nothing_at(path))
     try:
-        return checkpoints.load_classifier(path)
+        if tf1_checkpoints.is_checkpoint(path):
+            return tf1_checkpoints.load(path)
+        return checkpoints.load_classifier(pathlib.Path(prefix).parent, None if path.is_dir() else prefix)
     except FileNotFoundError as error:
-        raise ModelLoadError(
-            f"folder {path} is no model: it holds no saved_model.pb, no {KERAS_FILE} and no training checkpoint"
-        ) from error
-    except checkpoints.CheckpointError as error:
+        raise ModelLoadError(f"{path} is no model: {checkpoints.ARCHITECTURE} is missing beside {prefix}") from error
+    except (checkpoints.CheckpointError, tf1_checkpoints.TF1CheckpointError) as error:
         raise ModelLoadError(_first_line(error)) from error
 
 
+def _nothing_at(path):
+    if path.is_dir():
+        return f"folder {path} is no model: it holds no saved_model.pb, no {KERAS_FILE} and no training checkpoint"
+    if path.exists():
+        return f"file {path} is no model: the name of a Keras file ends in .keras or .h5"
+    return f"model {path} does not exist"
+
+
 def _load_keras(path):
-    if path.suffix not in (".keras", ".h5", ".hdf5"):
-        raise ModelLoadError(f"file {path} is no model: the name of a Keras file ends in .keras or .h5")
     # Keras says "file not found" of a file that is there and is no zip archive.
     if path.suffix == ".keras" and not zipfile.is_zipfile(path):
         raise ModelLoadError(f"Keras file {path} cannot be read (it is no zip archive: damaged, or no Keras file)")

@@ -10,14 +10,18 @@ A twin shares the classifier's weights and differs in two ways:
 What an attack returns is always judged by the classifier itself, in float32 (`evaluation`).
 """
 
+from __future__ import annotations
+
 import pathlib
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import keras
 import tensorflow as tf
 
-from tfrobust.attacks.base import LogitsFn
 from tfrobust.fast_convolution import FastInputGradientConv2D
+
+if TYPE_CHECKING:  # `attacks.transfer` needs this module
+    from tfrobust.attacks.base import LogitsFn
 
 Precision = Literal["auto", "float32", "bfloat16"]
 

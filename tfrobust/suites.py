@@ -7,7 +7,7 @@ AutoAttack (Croce and Hein 2020; l1: 2021) is a table too, whose rows attack onl
 
 from collections.abc import Callable
 
-from tfrobust import losses
+from tfrobust import madry_tables
 from tfrobust.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
 from tfrobust.attacks.base import Attack
 from tfrobust.attacks.carlini_wagner import CarliniWagnerL2
@@ -19,7 +19,6 @@ from tfrobust.attacks.fmn import FMN
 from tfrobust.attacks.minimum_norm import MinimumNormAttack
 from tfrobust.attacks.pgd import PGD, fgsm
 from tfrobust.attacks.square import Square
-from tfrobust.attacks.targets import TargetedPGD, runner_up
 from tfrobust.threat_models import ThreatModel
 
 Suite = dict[str, Attack]
@@ -30,25 +29,12 @@ STEPS_ACROSS_BALL = 30
 
 def quick(threat: ThreatModel) -> Suite:
     """FGSM and PGD of 40 steps: a first look, and an upper bound of the robust accuracy."""
-    return {"FGSM": fgsm(threat), "PGD 40x1": _pgd(threat, 40)}
+    return {"FGSM": fgsm(threat), "PGD 40x1": PGD(threat, 40, threat.epsilon / STEPS_ACROSS_BALL)}
 
 
 def mnist_table1_whitebox(threat: ThreatModel) -> Suite:
-    """The rows of Madry et al. 2018, Table 1, with source A, in its order.
-
-    The step size is epsilon / 30, which is the paper's 0.01 at its epsilon of 0.3. The paper does not say how targets
-    were chosen; here it is the most likely wrong class of the clean image.
-    """
-    return {
-        "FGSM": fgsm(threat),
-        "PGD 40x1": _pgd(threat, 40),
-        "PGD 100x1": _pgd(threat, 100),
-        "PGD 40x20": _pgd(threat, 40, restarts=20),
-        "PGD 100x20": _pgd(threat, 100, restarts=20),
-        "targeted 40x1 (runner-up class)": TargetedPGD(_pgd(threat, 40), target=runner_up),
-        "CW 40x1": _pgd(threat, 40, loss=losses.CWMargin(kappa=0)),
-        "CW+ 40x1": _pgd(threat, 40, loss=losses.CWMargin(kappa=50)),
-    }
+    """The rows of Madry et al. 2018, Table 1, with source A; see `madry_tables.table1`."""
+    return madry_tables.table1(threat)
 
 
 def autoattack(threat: ThreatModel) -> Suite:
@@ -110,13 +96,15 @@ def min_norm(norm: str, bounds: tuple[float, float] = (0.0, 1.0)) -> dict[str, M
 SUITES: dict[str, Callable[[ThreatModel], Suite]] = {
     "quick": quick,
     "mnist_table1_whitebox": mnist_table1_whitebox,
+    "madry_table1": madry_tables.table1,
+    "madry_table2": madry_tables.table2,
+    "leaderboard_mnist": madry_tables.leaderboard_mnist,
+    "leaderboard_cifar10": madry_tables.leaderboard_cifar10,
     "autoattack": autoattack,
     "autoattack_plus": autoattack_plus,
     "autoattack_rand": autoattack_rand,
 }
+# They take sources of black-box rows, too, and the precision of these.
+WITH_SOURCES = frozenset({"madry_table1", "madry_table2"})
 # Their rows attack what still stands.
 ONLY_STANDING = frozenset({"autoattack", "autoattack_plus", "autoattack_rand"})
-
-
-def _pgd(threat, steps, **arguments):
-    return PGD(threat, steps=steps, step_size=threat.epsilon / STEPS_ACROSS_BALL, **arguments)

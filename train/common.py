@@ -40,11 +40,17 @@ RANDOM_FLIP = flags.DEFINE_bool("random_flip", False, "Mirror training images wi
 DROP_TAIL = flags.DEFINE_bool(
     "drop_tail", False, "Leave out of every epoch what does not fill a batch, as the original does for CIFAR10."
 )
+ARCHITECTURE = flags.DEFINE_string(
+    "architecture",
+    None,
+    "The network: challenge, tramer_a, tramer_b, tramer_c or tramer_d for train.mnist; wide, narrow or small for "
+    "train.cifar10. Default: the challenge's, challenge and wide.",
+)
 INITIALIZER = flags.DEFINE_enum(
     "initializer",
     "challenge",
     mnist.INITIALIZERS,
-    "Where the weights start, see tfrobust/models/mnist.py; challenge is the original's.",
+    "Where the weights of --architecture=challenge start, see tfrobust/models/mnist.py; challenge is the original's.",
 )
 ATTACK_BATCH_NORM = flags.DEFINE_enum(
     "attack_batch_norm",

@@ -9,25 +9,17 @@ from absl import flags
 
 from eval import common as eval_common
 from tfrobust import datasets
-from tfrobust.models import mnist
-from train import common, session
+from train import architectures, common, session
 
 flags.adopt_module_key_flags(common)
 
 
 def main() -> None:
     """Trains, saves, evaluates."""
-    spec = datasets.spec(eval_common.DATASET.value)
-
-    def build():
-        return mnist.challenge_cnn(
-            seed=eval_common.SEED.value,
-            input_shape=spec.image_shape,
-            num_classes=spec.num_classes,
-            initializer=common.INITIALIZER.value,
-        )
-
-    session.run(build)
+    data = datasets.spec(eval_common.DATASET.value)
+    if data.name == "cifar10":
+        raise ValueError("dataset must be mnist or digits here, got 'cifar10', which python -m train.cifar10 is for")
+    session.run(architectures.builder(architectures.MNIST, data, eval_common.SEED.value))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def run(build_classifier) -> None:
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
     threat = eval_common.threat_model()
-    eval_common.attacks(threat)  # raises where they are not for a closing table
+    rows = eval_common.table(threat)  # raises where they are not for a closing table
     attack = common.training_attack(threat)
     name = eval_common.DATASET.value
     train = datasets.load(name, "train", data_dir=eval_common.DATA_DIR.value)
@@ -60,7 +60,7 @@ def run(build_classifier) -> None:
     export.save_keras(classifier, model_dir / MODEL_FILE)
     export.export_saved_model(classifier, model_dir / "saved_model" / "1")
     print(f"saved {model_dir}/{MODEL_FILE} and {model_dir}/saved_model/1")
-    report = tables.print_robustness_table(classifier, test, threat, str(model_dir))
+    report = tables.print_robustness_table(classifier, test, threat, rows, str(model_dir))
     output_files.write_report(str(model_dir / "report.json"), report)
     if eval_common.STORE_ADV_PATH.value:
         output_files.write_adversarial_examples(eval_common.STORE_ADV_PATH.value, report, test.labels)
@@ -76,7 +76,7 @@ def run(build_classifier) -> None:
         total, size = common.MAX_STEPS.value, optimizer_flags.BATCH_SIZE.value
         print(f"\ntraining the undefended twin: {total} steps of {size} natural images", flush=True)
         twin.fit(training_batches(train, 0), callbacks=[progress(0)], verbose=0, shuffle=False)
-        undefended = eval_common.evaluate(twin.classifier, test, threat)
+        undefended = eval_common.evaluate(twin.classifier, test, rows)
         output_files.write_report(str(model_dir / "undefended_report.json"), undefended)
         print_side_by_side(report, undefended)
 

@@ -10,6 +10,7 @@ from tfrobust import evaluation
 from tfrobust.attacks.base import describe
 from tfrobust.attacks.pgd import PGD, fgsm
 from tfrobust.attacks.transfer import Transfer, named
+from tfrobust.precision import AttackTwin
 from tfrobust.threat_models import ThreatModel
 
 THREAT = ThreatModel("linf", 0.1)
@@ -59,15 +60,30 @@ def test_a_keras_model_is_called_in_inference_mode_and_by_name(model):
     attack = Transfer(PGD(THREAT, 3, 0.05), model)
     expected = PGD(THREAT, 3, 0.05)(lambda x: model(x, training=False), x, y, seed=0)
     np.testing.assert_allclose(attack(unasked, x, y, seed=0), expected, atol=1e-6)
-    assert describe(attack) == f"Transfer(attack={describe(attack.attack)}, surrogate=model_a)"
+    assert describe(attack) == f"Transfer(attack={describe(attack.attack)}, surrogate=model_a, precision='float32')"
 
 
 def test_a_name_of_ones_own(model):
     x = tf.random.stateless_uniform([4, 1, 3, 1], [0, 0])
     for surrogate in (model, linear(1.0, 2.0, 3.0)):
         attack = Transfer(fgsm(THREAT), named(surrogate, "B, naturally trained"))
-        assert describe(attack).endswith("surrogate=B, naturally trained)")
+        assert describe(attack).endswith("surrogate=B, naturally trained, precision='float32')")
         np.testing.assert_allclose(attack.surrogate(x), surrogate(x), atol=1e-6)
+
+
+def test_gradients_of_other_precision():
+    keras.utils.set_random_seed(0)
+    stack = [layers.Conv2D(4, 3, activation="relu"), layers.Conv2D(4, 3, activation="relu"), layers.Flatten()]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *stack, layers.Dense(3)])
+    x, y = tf.random.stateless_uniform([4, 8, 8, 1], [0, 0]), tf.zeros([4], tf.int32)
+    attack = PGD(ThreatModel("l2", 1.0), 3, 0.5, random_start=False)
+    twin = AttackTwin(model, "bfloat16")
+    expected = attack(twin.logits_fn(), x, y, seed=0)
+    np.testing.assert_allclose(Transfer(attack, model, "bfloat16")(unasked, x, y, seed=0), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        Transfer(attack, named(model, "B"), "bfloat16")(unasked, x, y, seed=0), expected, atol=1e-6
+    )
+    assert np.abs(Transfer(attack, model)(unasked, x, y, seed=0) - expected).max() > 1e-5
 
 
 def test_evaluation_of_one_model_with_images_of_another():

@@ -65,7 +65,7 @@ def test_attacks_by_name(model, tmp_path, capsys):
         (["--attacks=pgd:step=3"], "did you mean 'steps'?"),
         (["--attacks=r_fgsm", "--norm=l2"], "r_fgsm exists in linf"),
         (["--curve=here"], "curve needs --suite=min_norm"),
-        (["--suite=min_norm", "--state=here.npz"], "state and save_adversarial are for norm-bounded attacks"),
+        (["--suite=min_norm", "--state=here.npz"], "state, save_adversarial and markdown are for norm-bounded"),
     ],
 )
 def test_bad_input_gets_one_line(model, capsys, arguments, message):

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfrobust.attacks.base import Attack, LogitsFn
+from tfrobust.precision import AttackTwin, Precision
 from tfrobust.threat_models import ThreatModel
 
 
@@ -25,6 +26,7 @@ class Transfer:
       attack: makes the images.
       surrogate: a keras.Model, or a function, pixels [B, H, W, C] -> logits [B, K]. A model is kept as a function that
         bears its Keras name. Reports call the surrogate by its name; to give it another one see `named`.
+      precision: of the surrogate's gradients where it is a keras.Model, see `precision.AttackTwin`.
 
     Raises:
       ValueError: for a surrogate that cannot be called or has no name.
@@ -32,12 +34,17 @@ class Transfer:
 
     attack: Attack
     surrogate: keras.Model | LogitsFn
+    precision: Precision = "float32"
 
     def __post_init__(self):
         if isinstance(self.surrogate, keras.Model):
             object.__setattr__(self, "surrogate", named(self.surrogate, self.surrogate.name))
         if not (callable(self.surrogate) and hasattr(self.surrogate, "__name__")):
             raise ValueError(f"surrogate must be a keras.Model or a function with a name, got {self.surrogate!r}")
+        # Made here, because variables are better not made while a graph is traced.
+        model = getattr(self.surrogate, "model", None)
+        twin = AttackTwin(model, self.precision) if isinstance(model, keras.Model) else None
+        object.__setattr__(self, "_gradients", twin.logits_fn if twin else lambda: self.surrogate)
 
     @property
     def threat(self) -> ThreatModel:
@@ -51,7 +58,7 @@ class Transfer:
 
         `logits_fn` and `judge_fn` are not used: the surrogate also chooses between restarts and says who is fooled.
         """
-        return self.attack(self.surrogate, x, y, seed=seed)
+        return self.attack(self._gradients(), x, y, seed=seed, judge_fn=self.surrogate)
 
 
 def named(model: keras.Model | LogitsFn, name: str) -> LogitsFn:
@@ -66,4 +73,5 @@ def named(model: keras.Model | LogitsFn, name: str) -> LogitsFn:
         return tf.cast(model(x, training=False) if is_model else model(x), tf.float32)
 
     logits_fn.__name__ = name
+    logits_fn.model = model
     return logits_fn

@@ -1,0 +1,57 @@
+"""Turns a stored classifier into a .keras file, or that and a SavedModel for serving.
+
+    python -m eval.export --model=models/secret --output=secret.keras
+    python -m eval.export --model=models/secret/checkpoint-99900 --output=served
+
+The model is a .keras file, a training folder, one of its checkpoints, or a checkpoint of an original challenge. A
+folder gets what training leaves there: model.keras, and saved_model/1, whose signatures `tfrobust/export.py` describes.
+"""
+
+import pathlib
+
+from absl import flags
+
+from eval import common
+from tfrobust import export, loading
+
+# Another binary has the same flag, for its report; a process that imports both, as tests do, gets one for the two.
+OUTPUT = flags.DEFINE_string("output", None, "Where to: a file that ends in .keras, or a folder.", allow_override=True)
+# Of the shared flags, these alone matter here.
+flags.declare_key_flag("model")
+flags.declare_key_flag("model_dir")
+
+
+def main() -> None:
+    """Writes --model to --output.
+
+    Raises:
+      ValueError: if --output is missing, or --model is a SavedModel, whose layers are lost.
+    """
+    path = common.model_path()
+    if not OUTPUT.value:
+        raise ValueError("output must be given: --output=FILE.keras, or --output=FOLDER")
+    classifier = loading.load_classifier(path)
+    if isinstance(classifier, loading.SavedModelClassifier):
+        raise ValueError(
+            f"model {path} is a SavedModel, which has a function and no layers: export what it was made of, a .keras "
+            "file or a checkpoint"
+        )
+    output = pathlib.Path(OUTPUT.value)
+    if output.suffix == ".keras":
+        export.save_keras(classifier, output)
+        written = [output]
+    else:
+        written = [output / loading.KERAS_FILE, output / "saved_model" / "1"]
+        export.save_keras(classifier, written[0])
+        export.export_saved_model(classifier, written[1])
+    shape = "x".join(map(str, classifier.input_shape[1:]))
+    print(
+        f"{classifier.name}, {classifier.count_params():,} parameters, {shape} pixels in [0, 1] to logits, written to"
+    )
+    for path in written:
+        print(f"  {path}")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("output")
+    common.run(main)

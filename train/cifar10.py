@@ -1,0 +1,28 @@
+"""Trains a robust classifier of CIFAR-10, and tells how robust it is.
+
+    python -m train.cifar10 --flagfile=train/flags/cifar10_cpu.flags
+    python -m train.cifar10 --flagfile=train/flags/cifar10_paper.flags
+
+A run that was stopped goes on where it was when the same command is given again.
+"""
+
+from absl import flags
+
+from eval import common as eval_common
+from tfrobust import datasets
+from train import architectures, common, session
+
+flags.adopt_module_key_flags(common)
+
+
+def main() -> None:
+    """Trains, saves, evaluates."""
+    data = datasets.spec(eval_common.DATASET.value)
+    if data.name != "cifar10":
+        raise ValueError(f"dataset must be cifar10 here, got {data.name!r}, which python -m train.mnist is for")
+    session.run(architectures.builder(architectures.CIFAR10, data, eval_common.SEED.value))
+
+
+if __name__ == "__main__":
+    flags.FLAGS.set_default("dataset", "cifar10")
+    eval_common.run(main)
