@@ -10,7 +10,7 @@ import tempfile
 import numpy as np
 from absl import flags
 
-from eval import common
+from eval import common, provenance
 from tfrobust import attack_files, reports
 
 
@@ -31,12 +31,14 @@ def whole_file(path: str):
         raise
 
 
-def write_report(path: str, report: reports.Report, red_flags=(), **more: str) -> None:
-    """The report as indented JSON, with red flags, the flags that made it and `more` of them."""
-    values = {flag.name: flag.value for flag in flags.FLAGS.flags_by_module_dict()["eval.common"]}
+def write_report(path: str, report: reports.Report, red_flags=()) -> None:
+    """The report as indented JSON, with red flags, and the flags, the command and the machine that made it."""
+    modules = flags.FLAGS.flags_by_module_dict()
+    values = {flag.name: flag.value for module in ("eval.common", "eval.sources") for flag in modules[module]}
+    made_by = {"flags": values, "command": provenance.command(), "machine": provenance.machine()}
     with whole_file(path) as file:
         signs = [dataclasses.asdict(sign) for sign in red_flags]
-        content = {**report.as_json(), "red_flags": signs, "flags": {**more, **values}}
+        content = {**report.as_json(), "red_flags": signs, **made_by}
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 

@@ -36,10 +36,12 @@ def print_table(classifier, test: datasets.Arrays, norm: str, title: str) -> Min
         attacks,
         seed=common.SEED.value,
         batch_size=common.EVAL_BATCH_SIZE.value,
+        precision=common.PRECISION.value,
         on_result=row,
         on_progress=tables.show_progress,
     )
     row(report.nearest)
+    print(f"seed {report.seed}, attack gradients in {report.precision}, predictions in float32")
     return report
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from eval import common, sources
+from eval import common, provenance, sources
 from tfrobust import datasets, madry_tables, reports, suites
 from tfrobust.threat_models import ThreatModel
 
@@ -90,6 +90,7 @@ def as_markdown(report: reports.Report, title: str) -> str:
         beside = (f" {known:.2%} | {100 * (accuracy - known):+.2f} |" if known else "  |  |") if paper else ""
         lines.append(f"| {name} | {accuracy:.2%} |{beside} {'' if seconds is None else f'{seconds:.0f}'} |")
     lines += ["", *(f"- {result.name}: `{result.attack}`" for result in report.attacks)]
+    lines += ["", f"Made by `{provenance.command()}` on {provenance.machine()}."]
     return "\n".join(lines) + "\n"
 
 

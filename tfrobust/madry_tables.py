@@ -82,7 +82,7 @@ def table1(
     """Table 1, MNIST. The step size is epsilon / 30: the paper's 0.01 at its epsilon of 0.3.
 
     The paper does not say how targets were chosen; here it is the likeliest wrong class of the clean image. It has no
-    row with the source A_nat: those here are the ones that it has with A'.
+    row with the source A_nat: those here are the ones that it has with B.
 
     Args:
       threat: of every row.
@@ -105,7 +105,7 @@ def table1(
     white_box = [name for name in PUBLISHED["madry_table1"] if name != "natural" and "source" not in name]
     black_box = {
         A_PRIME: ["FGSM", "PGD 40x1", "PGD 100x20", "CW 40x1", "CW+ 40x1"],
-        A_NATURAL: ["FGSM", "PGD 40x1", "PGD 100x20", "CW 40x1", "CW+ 40x1"],
+        A_NATURAL: ["FGSM", "PGD 40x1", "CW+ 40x1"],
         B: ["FGSM", "PGD 40x1", "CW+ 40x1"],
     }
     return _table(row, white_box, black_box, sources, precision)

@@ -18,7 +18,7 @@ from tfrobust.attacks.base import LogitsFn, describe
 from tfrobust.attacks.minimum_norm import MinimumNormAttack
 from tfrobust.checks import check_classifier, check_examples, require_integer
 from tfrobust.evaluation import InvalidAdversarialExampleError
-from tfrobust.precision import AttackTwin
+from tfrobust.precision import AttackTwin, Precision
 from tfrobust.threat_models import ThreatModel
 
 
@@ -78,6 +78,7 @@ class MinimumNormReport:
     clean_accuracy: float
     num_examples: int
     seed: int
+    precision: str
     attacks: tuple[Distances, ...]
     nearest: Distances
     x_adv: np.ndarray = dataclasses.field(repr=False)
@@ -89,6 +90,7 @@ class MinimumNormReport:
             "clean_accuracy": self.clean_accuracy,
             "num_examples": self.num_examples,
             "seed": self.seed,
+            "precision": self.precision,
             "attacks": [attack.as_json() for attack in self.attacks],
             "nearest": self.nearest.as_json(),
         }
@@ -102,13 +104,15 @@ def evaluate_minimum_norm(
     *,
     seed: int,
     batch_size: int = 100,
+    precision: Precision = "auto",
     on_result: Callable[[Distances], None] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> MinimumNormReport:
     """Looks for the nearest adversarial image of every example with every attack.
 
-    All is computed in float32: these images lie on the decision boundary, which is elsewhere in a lower precision. Each
-    image that an attack returns is checked: its class by the classifier, its range, and the distance that was claimed.
+    These images lie on the decision boundary, which is elsewhere in a lower precision: whatever the precision of the
+    gradients, the classifier itself, in float32, judges every image before it counts as nearer. Each image that an
+    attack returns is checked again: its class, its range, and the distance that was claimed.
 
     Args:
       classifier: a keras.Model, or any function from pixels to logits; it is called in inference mode.
@@ -117,6 +121,9 @@ def evaluate_minimum_norm(
       attacks: at least one, all of one norm and bounds.
       seed: of all noise.
       batch_size: examples for each compiled call.
+      precision: of the attacks' gradients; see `precision.AttackTwin`. Medians in bfloat16 were 0.8 % farther at most
+        than in float32 on an undefended MNIST network, and up to 27 % nearer on a robust one, whose masked gradients
+        profit from a little noise. Not used where `classifier` is no keras.Model.
       on_result: called after each attack.
       on_progress: called with the attack's name, examples done and N, after each batch.
 
@@ -131,9 +138,10 @@ def evaluate_minimum_norm(
     images, labels = check_examples(images, labels, bounds)
     require_integer("batch_size", batch_size, 1)
     if isinstance(classifier, keras.Model):
-        judge_fn, gradient_fn = (lambda x: classifier(x, training=False)), AttackTwin(classifier, "float32").logits_fn
+        twin = AttackTwin(classifier, precision)
+        judge_fn, gradient_fn, precision = (lambda x: classifier(x, training=False)), twin.logits_fn, twin.precision
     else:
-        judge_fn, gradient_fn = classifier, lambda: classifier
+        judge_fn, gradient_fn, precision = classifier, (lambda: classifier), "float32"
     check_classifier(judge_fn, images[:batch_size], labels)
     threat = ThreatModel(norm, 0.0, bounds)
 
@@ -173,6 +181,7 @@ def evaluate_minimum_norm(
         clean_accuracy=clean,
         num_examples=len(images),
         seed=seed,
+        precision=precision,
         attacks=tuple(results),
         nearest=Distances("nearest of all", "", best, seconds),
         x_adv=nearest,

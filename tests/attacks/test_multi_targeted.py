@@ -1,7 +1,5 @@
 """MultiTargeted: one step by hand in each norm, a later target that fools, restarts, the judge, batches."""
 
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -92,43 +90,6 @@ def test_the_judge_ranks_the_targets_and_decides():
         x_adv = attack(linear, x, y, seed=0, judge_fn=lambda x, m=more: linear(x) + [0.0, 0.0, m])
         np.testing.assert_allclose(np.ravel(x_adv), [0.4, 0.4, 0.5], atol=1e-6)
         assert (np.argmax(linear(x_adv) + [0.0, 0.0, more]) == 2) == fooled
-
-
-@pytest.fixture(scope="module")
-def logits_fn():
-    rng = np.random.default_rng(0)
-    first, second = (tf.constant(rng.normal(size=size).astype(np.float32)) for size in ((12, 7), (7, 4)))
-    return lambda x: tf.sin(2 * tf.reshape(x, [-1, 12]) @ first) @ second
-
-
-X = tf.constant(np.random.default_rng(1).uniform(size=(8, 3, 4, 1)).astype(np.float32))
-
-
-@pytest.mark.parametrize(
-    "threat",
-    [ThreatModel("linf", 0.06), ThreatModel("l2", 0.2), ThreatModel("l1", 0.3)],
-    ids=lambda threat: threat.norm,
-)
-def test_an_example_does_not_depend_on_its_batch_mates(logits_fn, threat):
-    y = tf.argmax(logits_fn(X), axis=1)
-    attack = MultiTargeted(threat, 3, threat.epsilon / 2, restarts=2)
-    compiled = tf.function(lambda x, y, seed: attack(logits_fn, x, y, seed=seed), reduce_retracing=True)
-    batch = attack(logits_fn, X, y, seed=seeds.per_example(1, tf.range(8)))
-    assert 0 < np.mean(np.argmax(logits_fn(batch), axis=1) == y) < 1
-    for i in range(8):
-        one = slice(i, i + 1)
-        alone = compiled(X[one], y[one], seeds.per_example(1, tf.constant([i])))
-        np.testing.assert_allclose(alone[0], batch[i], atol=1e-6)
-
-
-def test_compiled_for_batches_of_any_size(logits_fn):
-    y = tf.argmax(logits_fn(X), axis=1)
-    attack = MultiTargeted(ThreatModel("linf", 0.06), 2, 0.03)
-    signature = [tf.TensorSpec([None, 3, 4, 1]), tf.TensorSpec([None], tf.int64)]
-    compiled = tf.function(functools.partial(attack, logits_fn, seed=0), input_signature=signature)
-    for count in (8, 3):
-        expected = attack(logits_fn, X[:count], y[:count], seed=0)
-        np.testing.assert_allclose(compiled(X[:count], y[:count]), expected, atol=1e-6)
 
 
 def test_scaled():

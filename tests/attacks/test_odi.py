@@ -1,7 +1,5 @@
 """ODI: its starts by hand on a linear model, how far they move the logits, restarts, batches."""
 
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -77,50 +75,6 @@ def test_each_restart_has_its_own_direction():
     attack = ODI(still(threat, restarts=6), steps=1, step_size=0.18)
     expected = runs[fools.argmax(axis=0), np.arange(20)]
     np.testing.assert_allclose(attack(linear, x, y, seed=3)[:, 0, :, 0], expected, atol=1e-6)
-
-
-@pytest.fixture(scope="module")
-def logits_fn():
-    rng = np.random.default_rng(0)
-    first, second = (tf.constant(rng.normal(size=size).astype(np.float32)) for size in ((12, 7), (7, 4)))
-    return lambda x: tf.sin(2 * tf.reshape(x, [-1, 12]) @ first) @ second
-
-
-X = tf.constant(np.random.default_rng(1).uniform(size=(8, 3, 4, 1)).astype(np.float32))
-
-
-@pytest.mark.parametrize(
-    "threat",
-    [ThreatModel("linf", 0.06), ThreatModel("l2", 0.2), ThreatModel("l1", 0.3)],
-    ids=lambda threat: threat.norm,
-)
-def test_an_example_does_not_depend_on_its_batch_mates(logits_fn, threat):
-    y = tf.argmax(logits_fn(X), axis=1)
-    attack = ODI(PGD(threat, 3, threat.epsilon / 2, restarts=3))
-    compiled = tf.function(lambda x, y, seed: attack(logits_fn, x, y, seed=seed), reduce_retracing=True)
-    batch = attack(logits_fn, X, y, seed=seeds.per_example(1, tf.range(8)))
-    assert 0 < np.mean(np.argmax(logits_fn(batch), axis=1) == y) < 1
-    for i in range(8):
-        one = slice(i, i + 1)
-        alone = compiled(X[one], y[one], seeds.per_example(1, tf.constant([i])))
-        np.testing.assert_allclose(alone[0], batch[i], atol=1e-6)
-
-
-def test_the_seed_decides(logits_fn):
-    attack, y = ODI(PGD(ThreatModel("l2", 0.2), 2, 0.1)), tf.argmax(logits_fn(X), axis=1)
-    first = attack(logits_fn, X, y, seed=1)
-    np.testing.assert_array_equal(attack(logits_fn, X, y, seed=1), first)
-    assert np.all(np.any(np.not_equal(attack(logits_fn, X, y, seed=2), first), axis=(1, 2, 3)))
-
-
-def test_compiled_for_batches_of_any_size(logits_fn):
-    y = tf.argmax(logits_fn(X), axis=1)
-    attack = ODI(PGD(ThreatModel("linf", 0.06), 2, 0.03, restarts=2))
-    signature = [tf.TensorSpec([None, 3, 4, 1]), tf.TensorSpec([None], tf.int64)]
-    compiled = tf.function(functools.partial(attack, logits_fn, seed=0), input_signature=signature)
-    for count in (8, 3):
-        expected = attack(logits_fn, X[:count], y[:count], seed=0)
-        np.testing.assert_allclose(compiled(X[:count], y[:count]), expected, atol=1e-6)
 
 
 def test_scaled():

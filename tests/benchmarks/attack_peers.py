@@ -18,7 +18,11 @@ Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What everyone attacks; budgets are those of every library."""
+    """What everyone attacks; budgets are those of every library.
+
+    Carlini and Wagner's attack makes `cw_steps` steps of Adam in each of `cw_searches` searches for its constant.
+    torchattacks does not search: it makes all these steps with the first constant.
+    """
 
     model: keras.Model
     epsilon: float
@@ -26,6 +30,8 @@ class Problem:
     queries: int
     cw_steps: int
     cw_searches: int
+    cw_const: float
+    cw_learning_rate: float
     threads: int
 
 
@@ -43,7 +49,9 @@ def torchattacks(name: str) -> Callable[[Problem], Run]:
             "apgd_t": lambda: ta.APGDT(model, steps=problem.steps, n_classes=10, **common),
             "fab_t": lambda: ta.FAB(model, steps=problem.steps, multi_targeted=True, n_classes=10, **common),
             "square": lambda: ta.Square(model, n_queries=problem.queries, **common),
-            "cw_l2": lambda: ta.CW(model, c=1, steps=problem.cw_steps, lr=0.01),
+            "cw_l2": lambda: ta.CW(
+                model, c=problem.cw_const, steps=problem.cw_steps * problem.cw_searches, lr=problem.cw_learning_rate
+            ),
             "deepfool": lambda: ta.DeepFool(model, steps=50),
         }[name]()
 
@@ -84,7 +92,10 @@ def foolbox(name: str) -> Callable[[Problem], Run]:
         model = fb.TensorFlowModel(_compiled(problem.model), bounds=(0, 1), device="/CPU:0")
         attack = {
             "cw_l2": lambda: fb.attacks.L2CarliniWagnerAttack(
-                binary_search_steps=problem.cw_searches, steps=problem.cw_steps
+                binary_search_steps=problem.cw_searches,
+                steps=problem.cw_steps,
+                stepsize=problem.cw_learning_rate,
+                initial_const=problem.cw_const,
             ),
             "deepfool": lambda: fb.attacks.L2DeepFoolAttack(steps=50, candidates=10),
         }[name]()
@@ -125,7 +136,8 @@ def art(name: str) -> Callable[[Problem], Run]:
                 ),
                 "cw_l2": lambda: evasion.CarliniL2Method(
                     classifier, binary_search_steps=problem.cw_searches, max_iter=problem.cw_steps,
-                    batch_size=len(x), verbose=False,
+                    learning_rate=problem.cw_learning_rate, initial_const=problem.cw_const, batch_size=len(x),
+                    verbose=False,
                 ),
                 "deepfool": lambda: evasion.DeepFool(
                     classifier, max_iter=50, batch_size=len(x), nb_grads=10, verbose=False

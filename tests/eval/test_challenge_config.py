@@ -1,6 +1,9 @@
 """--config: the challenges' files become flags, explicit flags win, and what is not understood is refused."""
 
 import json
+import pathlib
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -8,6 +11,7 @@ from absl import flags
 from eval import challenge_config, common, evaluate  # noqa: F401  (their flags)
 from train import common as train_common  # noqa: F401
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 # The released files, with their repeated key.
 MNIST = """{
   "_comment": "===== MODEL CONFIGURATION =====", "model_dir": "models/secret",
@@ -97,3 +101,17 @@ def test_what_is_not_understood_is_refused(tmp_path, content, message):
 def test_a_file_that_is_not_there():
     with pytest.raises(OSError, match=r"nowhere\.json"):
         challenge_config.expand(["binary", "--config=nowhere.json"])
+
+
+def test_a_binary_with_the_files_as_they_are(tmp_path, digits_model):
+    # What the original config has no key for is given besides.
+    more = [f"--model={digits_model}", "--dataset=digits", "--num_eval_examples=10", "--nored_flags"]
+    for content in (MNIST, CIFAR10):
+        command = [sys.executable, "-m", "eval.robust_accuracy", written(tmp_path, content), *more]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    assert "10 test examples of digits, linf epsilon 0.0313725" in done.stdout
+    command[3] = written(tmp_path, {"k": 1, "epsilom": 0.3})
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: config ") and "did you mean 'epsilon'?" in done.stderr
