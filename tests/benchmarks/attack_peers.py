@@ -48,7 +48,7 @@ def torchattacks(name: str) -> Callable[[Problem], Run]:
             "apgd_ce": lambda: ta.APGD(model, steps=problem.steps, **common),
             "apgd_t": lambda: ta.APGDT(model, steps=problem.steps, n_classes=10, **common),
             "fab_t": lambda: ta.FAB(model, steps=problem.steps, multi_targeted=True, n_classes=10, **common),
-            "square": lambda: ta.Square(model, n_queries=problem.queries, **common),
+            "square": lambda: ta.Square(model, n_queries=problem.queries, resc_schedule=False, **common),
             "cw_l2": lambda: ta.CW(
                 model, c=problem.cw_const, steps=problem.cw_steps * problem.cw_searches, lr=problem.cw_learning_rate
             ),
