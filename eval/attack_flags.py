@@ -7,10 +7,6 @@ from tfrobust import losses
 from tfrobust.attacks import PGD
 from tfrobust.threat_models import ThreatModel
 
-# Where --k and --a are not given: the challenges' configurations.
-_STEPS = {"mnist": 40, "digits": 40, "cifar10": 10}
-_STEP_SIZES = {"mnist": 0.01, "digits": 0.01, "cifar10": 2 / 255}
-
 STEPS = flags.DEFINE_integer("k", None, "Steps of the PGD attack; default: 40, and 10 for cifar10.", lower_bound=1)
 flags.DEFINE_alias("steps", "k")
 flags.DEFINE_alias("num_steps", "k")
@@ -28,11 +24,11 @@ ALIASES = ("steps", "num_steps", "step_size")
 
 def pgd(threat: ThreatModel, **arguments) -> PGD:
     """The attack of the flags within `threat`; `arguments` are more of PGD's own."""
-    dataset = common.DATASET.value
+    default = common.CHALLENGE_ATTACKS[common.DATASET.value]
     return PGD(
         threat,
-        _STEPS[dataset] if STEPS.value is None else STEPS.value,
-        _STEP_SIZES[dataset] if STEP_SIZE.value is None else STEP_SIZE.value,
+        default.steps if STEPS.value is None else STEPS.value,
+        default.step_size if STEP_SIZE.value is None else STEP_SIZE.value,
         loss=losses.cross_entropy if LOSS_FUNC.value == "xent" else losses.CWMargin(kappa=50),
         random_start=RANDOM_START.value,
         **arguments,

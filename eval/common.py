@@ -82,8 +82,22 @@ PRECISION = flags.DEFINE_enum(
 )
 SEED = flags.DEFINE_integer("random_seed", 4557077, "Seed of everything random.", 0, 2**31 - 1)
 flags.DEFINE_alias("seed", "random_seed")
-# What --epsilon is where it is not given: the challenges'.
-EPSILONS = {"mnist": 0.3, "digits": 0.3, "cifar10": 8 / 255}
+
+
+class ChallengeAttack(NamedTuple):
+    """What --epsilon, --k and --a are where they are not given."""
+
+    epsilon: float
+    steps: int
+    step_size: float
+
+
+_MNIST_ATTACK = ChallengeAttack(0.3, 40, 0.01)
+CHALLENGE_ATTACKS = {
+    "mnist": _MNIST_ATTACK,
+    "digits": _MNIST_ATTACK,
+    "cifar10": ChallengeAttack(8 / 255, 10, 2 / 255),
+}
 MIN_NORM = "min_norm"
 SUITE = flags.DEFINE_enum(
     "suite",
@@ -164,7 +178,7 @@ def model_path() -> str:
 
 def threat_model() -> ThreatModel:
     """The threat model of --norm and --epsilon; warns of an epsilon that makes images unrecognisable."""
-    epsilon = EPSILONS[DATASET.value] if EPSILON.value is None else EPSILON.value
+    epsilon = CHALLENGE_ATTACKS[DATASET.value].epsilon if EPSILON.value is None else EPSILON.value
     threat = ThreatModel(NORM.value, epsilon)
     if threat.norm == "linf" and threat.epsilon > 0.5:
         logging.warning("epsilon %g can turn every image into plain grey: nothing can be robust to it", threat.epsilon)

@@ -11,12 +11,11 @@ import pathlib
 
 from absl import flags
 
-from eval import common
+from eval import common, output_files
 from tfrobust import export, loading
 
-# Another binary has the same flag, for its report; a process that imports both, as tests do, gets one for the two.
-OUTPUT = flags.DEFINE_string("output", None, "Where to: a file that ends in .keras, or a folder.", allow_override=True)
 # Of the shared flags, these alone matter here.
+flags.declare_key_flag("output")
 flags.declare_key_flag("model")
 flags.declare_key_flag("model_dir")
 
@@ -28,7 +27,7 @@ def main() -> None:
       ValueError: if --output is missing, or --model is a SavedModel, whose layers are lost.
     """
     path = common.model_path()
-    if not OUTPUT.value:
+    if not output_files.OUTPUT.value:
         raise ValueError("output must be given: --output=FILE.keras, or --output=FOLDER")
     classifier = loading.load_classifier(path)
     if isinstance(classifier, loading.SavedModelClassifier):
@@ -36,7 +35,7 @@ def main() -> None:
             f"model {path} is a SavedModel, which has a function and no layers: export what it was made of, a .keras "
             "file or a checkpoint"
         )
-    output = pathlib.Path(OUTPUT.value)
+    output = pathlib.Path(output_files.OUTPUT.value)
     if output.suffix == ".keras":
         export.save_keras(classifier, output)
         written = [output]
@@ -53,5 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("output")
     common.run(main)

@@ -14,7 +14,7 @@ import sys
 
 from absl import app, flags
 
-from eval import common
+from eval import common, tables
 from tfrobust import challenge_models
 
 OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the model goes; default: models/NAME.")
@@ -39,8 +39,7 @@ def main(names: list[str]) -> None:
     by_hand = challenge_models.archive_by_hand(folder)
     print(f"Taking {by_hand}" if by_hand.exists() else f"Downloading {model.url}", flush=True)
     fetched = challenge_models.fetch(model, folder, check_sha256=CHECK_SHA256.value, on_progress=show_progress)
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    tables.clear_progress()
     print(f"SHA256 hash: {fetched.sha256}")
     if fetched.matched:
         print(f"{fetched.matched} has the published SHA-256 ({model.published})")

@@ -13,6 +13,10 @@ from absl import flags
 from eval import common, provenance
 from tfrobust import attack_files, reports
 
+OUTPUT = flags.DEFINE_string(
+    "output", None, "Where the result goes: a report in JSON, an exported model, or what the program says."
+)
+
 
 @contextlib.contextmanager
 def whole_file(path: str):

@@ -17,7 +17,6 @@ from eval import common, output_files, smallest_changes, tables
 from tfrobust import loading, red_flags
 from tfrobust.evaluation_state import EvaluationState
 
-OUTPUT = flags.DEFINE_string("output", None, "Write the report to this JSON file.")
 MARKDOWN = flags.DEFINE_string("markdown", None, "Write the table to this Markdown file.")
 SAVE_ADVERSARIAL = flags.DEFINE_string(
     "save_adversarial",
@@ -32,6 +31,7 @@ CURVE = flags.DEFINE_string(
 )
 RED_FLAGS = flags.DEFINE_bool("red_flags", True, "Look for signs that the numbers are not to be trusted.")
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(output_files)
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     path = common.model_path()
     if SAVE_ADVERSARIAL.value:
         output_files.check_adversarial_path(SAVE_ADVERSARIAL.value)
-    for target in (OUTPUT.value, MARKDOWN.value, STATE.value, CURVE.value and f"{CURVE.value}.csv"):
+    for target in (output_files.OUTPUT.value, MARKDOWN.value, STATE.value, CURVE.value and f"{CURVE.value}.csv"):
         if target:
             output_files.check_output_path(target)
     smallest = common.ATTACKS.value is None and common.SUITE.value == common.MIN_NORM
@@ -69,8 +69,8 @@ def main() -> None:
             print(f"red flag, {flag.name}: {flag.observation}. {flag.likely_cause} ({flag.source})")
         if not found:
             print("no red flags")
-    if OUTPUT.value:
-        output_files.write_report(OUTPUT.value, report, found)
+    if output_files.OUTPUT.value:
+        output_files.write_report(output_files.OUTPUT.value, report, found)
     if MARKDOWN.value:
         with output_files.whole_file(MARKDOWN.value) as file:
             file.write(tables.as_markdown(report, path).encode())
@@ -81,8 +81,8 @@ def main() -> None:
 def measure_smallest_changes(classifier, test, norm) -> None:
     """The table of --suite=min_norm and what is written of it."""
     report = smallest_changes.print_table(classifier, test, norm, common.model_path())
-    if OUTPUT.value:
-        with output_files.whole_file(OUTPUT.value) as file:
+    if output_files.OUTPUT.value:
+        with output_files.whole_file(output_files.OUTPUT.value) as file:
             file.write((json.dumps(report.as_json(), indent=2) + "\n").encode())
     if CURVE.value:
         smallest_changes.write_curve(CURVE.value, report, common.model_path())

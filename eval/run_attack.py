@@ -8,13 +8,12 @@ file is checked first (see `attack_files`): one that is no valid attack gets the
 nothing is written.
 """
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
 from eval import common, output_files
-from tfrobust import attack_files, checks, loading
+from tfrobust import attack_files, checks, loading, precision
 
 DEFAULT_PATH = "attack.npy"
 
@@ -52,7 +51,7 @@ def predict(classifier, images: np.ndarray, labels: np.ndarray, batch_size: int)
     Raises:
       ValueError: for a classifier that does not take the images, or does not return finite logits.
     """
-    logits_fn = (lambda x: classifier(x, training=False)) if isinstance(classifier, keras.Model) else classifier
+    logits_fn = precision.inference(classifier)
     checks.check_classifier(logits_fn, images[:batch_size], labels)
     look = tf.function(lambda x: tf.cast(logits_fn(x), tf.float32), autograph=False)
     parts = []

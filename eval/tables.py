@@ -67,8 +67,7 @@ def print_robustness_table(
 
 def published() -> dict[str, float]:
     """The published accuracies of the rows of --suite; none where --attacks stands in its place."""
-    suite = "madry_table1" if common.SUITE.value == "mnist_table1_whitebox" else common.SUITE.value
-    return {} if common.ATTACKS.value is not None else dict(madry_tables.PUBLISHED.get(suite, {}))
+    return {} if common.ATTACKS.value is not None else dict(madry_tables.PUBLISHED.get(common.SUITE.value, {}))
 
 
 def as_markdown(report: reports.Report, title: str) -> str:

@@ -2,8 +2,9 @@
 
     python -m eval.transfer --models=models/a,models/b,natural=models/c --attack=pgd:steps=40:step_size=0.01
 
-Rows are sources, columns targets; the diagonal is the white-box attack. Attacks that go on after they have fooled their
-source (fgsm, mim, pgd) transfer better than those that stop at its boundary (apgd_ce, deepfool, ...).
+Rows are sources, columns targets; the diagonal is the white-box attack. --output=matrix writes matrix.csv, matrix.json
+and matrix.png. Attacks that go on after they have fooled their source (fgsm, mim, pgd) transfer better than those that
+stop at its boundary (apgd_ce, deepfool, ...).
 """
 
 import csv
@@ -21,17 +22,15 @@ from tfrobust.attacks.transfer import Transfer, named
 
 MODELS = flags.DEFINE_list("models", None, "Models, separated by commas; name=path gives one a name of your own.")
 ATTACK = flags.DEFINE_string("attack", "pgd", "One attack as for --attacks, such as pgd:steps=100:step_size=0.01.")
-TRANSFER_OUTPUT = flags.DEFINE_string(
-    "transfer_output", None, "Write the matrix to this path plus .csv, .json and .png."
-)
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(output_files)
 
 
 def main() -> None:
     """Prints the matrix and writes what was asked for."""
     if len(MODELS.value or ()) < 2:
         raise ValueError(f"models must be two or more paths, separated by commas, got {MODELS.value}")
-    output = TRANSFER_OUTPUT.value
+    output = output_files.OUTPUT.value
     if output:
         output_files.check_output_path(f"{output}.csv")
     threat = common.threat_model()

@@ -18,7 +18,7 @@ from tfrobust import losses, seeds
 from tfrobust.attacks.base import Attack, LogitsFn, NotDifferentiableError, describe
 from tfrobust.checks import check_classifier, check_examples, require_integer
 from tfrobust.evaluation_state import EvaluationState, Progress, fingerprint
-from tfrobust.precision import AttackTwin, Precision
+from tfrobust.precision import Precision, functions
 from tfrobust.reports import AttackResult, Report
 
 
@@ -77,11 +77,7 @@ def evaluate(
     threat = _common_threat(attacks)
     images, labels = check_examples(images, labels, threat.bounds)
     require_integer("batch_size", batch_size, 1)
-    if isinstance(classifier, keras.Model):
-        twin = AttackTwin(classifier, precision)
-        judge_fn, gradient_fn, precision = (lambda x: classifier(x, training=False)), twin.logits_fn, twin.precision
-    else:
-        judge_fn, gradient_fn, precision = classifier, (lambda: classifier), "float32"
+    judge_fn, gradient_fn, precision = functions(classifier, precision)
     check_classifier(judge_fn, images[:batch_size], labels)
     examples = _Examples(images, labels, threat, judge_fn, batch_size)
 

@@ -18,7 +18,7 @@ from tfrobust.attacks.base import LogitsFn, describe
 from tfrobust.attacks.minimum_norm import MinimumNormAttack
 from tfrobust.checks import check_classifier, check_examples, require_integer
 from tfrobust.evaluation import InvalidAdversarialExampleError
-from tfrobust.precision import AttackTwin, Precision
+from tfrobust.precision import Precision, functions
 from tfrobust.threat_models import ThreatModel
 
 
@@ -137,11 +137,7 @@ def evaluate_minimum_norm(
     norm, bounds = kinds.pop()
     images, labels = check_examples(images, labels, bounds)
     require_integer("batch_size", batch_size, 1)
-    if isinstance(classifier, keras.Model):
-        twin = AttackTwin(classifier, precision)
-        judge_fn, gradient_fn, precision = (lambda x: classifier(x, training=False)), twin.logits_fn, twin.precision
-    else:
-        judge_fn, gradient_fn, precision = classifier, (lambda: classifier), "float32"
+    judge_fn, gradient_fn, precision = functions(classifier, precision)
     check_classifier(judge_fn, images[:batch_size], labels)
     threat = ThreatModel(norm, 0.0, bounds)
 

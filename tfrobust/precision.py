@@ -12,8 +12,10 @@ What an attack returns is always judged by the classifier itself, in float32 (`e
 
 from __future__ import annotations
 
+import functools
 import pathlib
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -118,6 +120,33 @@ class AttackTwin:
             return [tf.cast(self._source[id(v)].value, v.dtype) for v in variables]
 
         return read(self._clone.trainable_variables), read(self._clone.non_trainable_variables)
+
+
+class Functions(NamedTuple):
+    """A classifier's functions from pixels [B, H, W, C] to logits [B, K].
+
+    Attributes:
+      judge_fn: the classifier itself in inference mode, which has the last word on every image.
+      gradient_fn: returns the function that attacks differentiate; call it where `AttackTwin.logits_fn` is to be.
+      precision: what it computes in, "float32" or "bfloat16".
+    """
+
+    judge_fn: LogitsFn
+    gradient_fn: Callable[[], LogitsFn]
+    precision: str
+
+
+def functions(classifier: keras.Model | LogitsFn, precision: Precision) -> Functions:
+    """The functions of a Keras model; any other function from pixels to logits is both, in its own precision."""
+    if not isinstance(classifier, keras.Model):
+        return Functions(classifier, lambda: classifier, "float32")
+    twin = AttackTwin(classifier, precision)
+    return Functions(inference(classifier), twin.logits_fn, twin.precision)
+
+
+def inference(classifier: keras.Model | LogitsFn) -> LogitsFn:
+    """A Keras model in inference mode; any other function as it is."""
+    return functools.partial(classifier, training=False) if isinstance(classifier, keras.Model) else classifier
 
 
 def _has_gpu() -> bool:

@@ -4,20 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.attacks.linear_models import WIDE, affine, image
 from tfrobust.attacks.ddn import DDN
-
-WIDE = (-100.0, 100.0)
-
-
-def affine(weights, biases):
-    """Logits x . weights + biases of images of len(weights) pixels; weights [D, K]."""
-    weights, biases = tf.constant(weights, tf.float32), tf.constant(biases, tf.float32)
-    return lambda x: tf.reshape(x, [-1, weights.shape[0]]) @ weights + biases
-
-
-def image(*pixels):
-    return tf.constant(pixels, shape=[1, 1, len(pixels), 1])
-
 
 # By hand. The unit gradient of the margin, and of the cross-entropy of two classes, is (0.6, 0.8); the boundary is at
 # the distance 0.5 from (0, 0) along it.

@@ -6,23 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.attacks.linear_models import WIDE, affine, image
 from tfrobust.attacks.base import NotDifferentiableError
 from tfrobust.attacks.deepfool import DeepFool
 from tfrobust.attacks.minimum_norm import WithinBall
 from tfrobust.threat_models import ThreatModel
-
-WIDE = (-100.0, 100.0)
-
-
-def affine(weights, biases):
-    """Logits x . weights + biases of images of len(weights) pixels; weights [D, K]."""
-    weights, biases = tf.constant(weights, tf.float32), tf.constant(biases, tf.float32)
-    return lambda x: tf.reshape(x, [-1, weights.shape[0]]) @ weights + biases
-
-
-def image(*pixels):
-    return tf.constant(pixels, shape=[1, 1, len(pixels), 1])
-
 
 # Hyperplanes by hand. At (0.5, 0.5) the logits are (0, -1, -0.35), with the gradients (0, 0), (3, 4) and (-2, 0).
 # In l2 the boundaries are 1 / 5 = 0.2 and 0.35 / 2 = 0.175 away, so that class 2 is nearest, along (-1, 0).

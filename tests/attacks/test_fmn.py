@@ -4,20 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.attacks.linear_models import WIDE, affine, image
 from tfrobust.attacks.fmn import FMN
-
-WIDE = (-100.0, 100.0)
-
-
-def affine(weights, biases):
-    """Logits x . weights + biases of images of len(weights) pixels; weights [D, K]."""
-    weights, biases = tf.constant(weights, tf.float32), tf.constant(biases, tf.float32)
-    return lambda x: tf.reshape(x, [-1, weights.shape[0]]) @ weights + biases
-
-
-def image(*pixels):
-    return tf.constant(pixels, shape=[1, 1, len(pixels), 1])
-
 
 NORMS = ("linf", "l2", "l1")
 DUAL_ORDER = {"linf": 1, "l2": 2, "l1": np.inf}

@@ -8,14 +8,14 @@ compile (the first one is shown too); a library that does not compile is called 
 left, or the median l2 norm of the change and its success rate, by the model in float32.
 """
 
-import os
 import time
 
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags, logging
+from absl import app, flags
 
+from tests.benchmarks import peers
 from tests.benchmarks.attack_peers import PEERS, Problem
 from tfrobust import datasets, seeds, suites
 from tfrobust.attacks.apgd import apgd_ce, apgd_t
@@ -125,11 +125,7 @@ def measure(name: str, problem: Problem, x, y, batch_size: int, with_peers: bool
 def main(_) -> None:
     """Measures the attacks of the flags."""
     values = flags.FLAGS
-    logging.set_verbosity(logging.ERROR)
-    tf.get_logger().setLevel("ERROR")
-    threads = values.threads or len(os.sched_getaffinity(0))
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    threads = peers.prepare(values.threads)
     model = keras.models.load_model(values.model, compile=False)
     test = datasets.load("mnist", "test")
     correct = model.predict(test.images, batch_size=500, verbose=0).argmax(axis=1) == test.labels

@@ -26,7 +26,7 @@ def attacks(model) -> dict:
         "apgd_ce": ta.APGD(model, eps=EPSILON, steps=100, n_restarts=1),
         "apgd_t": ta.APGDT(model, eps=EPSILON, steps=100, n_classes=10),
         "fab_t": ta.FAB(model, eps=EPSILON, steps=100, multi_targeted=True, n_classes=10),
-        "square": ta.Square(model, eps=EPSILON, n_queries=5000),
+        "square": ta.Square(model, eps=EPSILON, n_queries=5000, resc_schedule=False),
     }
 
 

@@ -8,11 +8,13 @@ compiled, which their interfaces allow. Torch computes on the same weights in it
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 Run = Callable[[np.ndarray, np.ndarray], object]
 
@@ -26,6 +28,17 @@ class Problem:
     step_size: float
     steps: int
     threads: int
+
+
+def prepare(threads: int) -> int:
+    """Silences what peers and TensorFlow tell of every call, and gives TensorFlow so many threads, 0 for all cores of
+    this process; returns their number."""
+    logging.set_verbosity(logging.ERROR)
+    tf.get_logger().setLevel("ERROR")
+    threads = threads or len(os.sched_getaffinity(0))
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    return threads
 
 
 def cleverhans(problem: Problem) -> Run:

@@ -9,16 +9,15 @@ and by the processor time of all threads. On a busy machine the latter is the st
 OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0, or else its threads burn their time waiting for each other.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags, logging
+from absl import app, flags
 
-from tests.benchmarks import ceilings
+from tests.benchmarks import ceilings, peers
 from tests.benchmarks.peers import PEERS, Problem, Run
 from tfrobust.attacks.pgd import PGD
 from tfrobust.models.mnist import challenge_cnn
@@ -133,12 +132,7 @@ def _check(name, x_adv, x, epsilon):
 def main(_) -> None:
     """Measures at every batch size."""
     values = flags.FLAGS
-    # Peers tell of every call, and TensorFlow of the batch sizes that are meant to differ.
-    logging.set_verbosity(logging.ERROR)
-    tf.get_logger().setLevel("ERROR")
-    threads = values.threads or len(os.sched_getaffinity(0))
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    threads = peers.prepare(values.threads)
     problem = Problem(challenge_cnn(seed=0), epsilon=0.3, step_size=0.01, steps=values.steps, threads=threads)
     runs = build(problem, values.peers)
     print(

@@ -11,25 +11,10 @@ from absl import flags
 from absl.testing import flagsaver
 
 from eval import common, robust_accuracy
-from tfrobust import datasets, export, suites
+from tfrobust import export, suites
 from tfrobust.attacks import PGD, fgsm
 from tfrobust.attacks.deepfool import DeepFool
 from tfrobust.attacks.square import Square
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A small classifier of digits."""
-    keras.utils.set_random_seed(0)
-    layers = keras.layers
-    stack = [layers.AveragePooling2D(2), layers.Conv2D(8, 5, activation="relu"), layers.Flatten(), layers.Dense(10)]
-    classifier = keras.Sequential([keras.Input((28, 28, 1)), *stack])
-    train = datasets.load("digits", "train")
-    classifier.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    classifier.fit(train.images, train.labels, epochs=2, batch_size=100, verbose=0)
-    path = tmp_path_factory.mktemp("model") / "model.keras"
-    classifier.save(path)
-    return path
 
 
 def run(model, *arguments):
@@ -44,9 +29,14 @@ def rows(text):
     return {line.split("  ")[0].strip(): line.split() for line in text.splitlines() if line and line[0] != "-"}
 
 
-def test_attacks_by_name(model, tmp_path, capsys):
+def test_attacks_by_name(digits_model, tmp_path, capsys):
     output = tmp_path / "report.json"
-    run(model, "--attacks=fgsm,pgd:steps=20:step_size=0.02,square:queries=30", f"--output={output}", "--nored_flags")
+    run(
+        digits_model,
+        "--attacks=fgsm,pgd:steps=20:step_size=0.02,square:queries=30",
+        f"--output={output}",
+        "--nored_flags",
+    )
     report, text = json.loads(output.read_text()), capsys.readouterr().out
     assert [attack["name"] for attack in report["attacks"]] == [
         "fgsm",
@@ -68,40 +58,40 @@ def test_attacks_by_name(model, tmp_path, capsys):
         (["--suite=min_norm", "--state=here.npz"], "state, save_adversarial and markdown are for norm-bounded"),
     ],
 )
-def test_bad_input_gets_one_line(model, capsys, arguments, message):
+def test_bad_input_gets_one_line(digits_model, capsys, arguments, message):
     with pytest.raises(SystemExit) as stopped:
-        run(model, *arguments)
+        run(digits_model, *arguments)
     errors = capsys.readouterr().err
     assert stopped.value.code == 1 and errors.startswith("error: ") and errors.count("\n") == 1
     assert message in errors
 
 
-def test_a_suite_that_attacks_what_stands(model, tmp_path, capsys, monkeypatch):
+def test_a_suite_that_attacks_what_stands(digits_model, tmp_path, capsys, monkeypatch):
     def small(threat):
         return {"FGSM": fgsm(threat), "PGD": PGD(threat, 20, 0.02), "Square": Square(threat, queries=20)}
 
     monkeypatch.setitem(suites.SUITES, "autoattack", small)
     output, state = tmp_path / "report.json", tmp_path / "state.npz"
-    run(model, "--suite=autoattack", f"--output={output}", f"--state={state}")
+    run(digits_model, "--suite=autoattack", f"--output={output}", f"--state={state}")
     text, first = capsys.readouterr().out, json.loads(output.read_text())
     attacked = [attack["num_attacked"] for attack in first["attacks"]]
     assert attacked[0] == round(40 * first["clean_accuracy"]) > attacked[1] >= attacked[2]
     assert rows(text)["PGD"][1] == str(attacked[1])
     # Again: everything is known, down to the seconds.
-    run(model, "--suite=autoattack", f"--output={output}", f"--state={state}")
+    run(digits_model, "--suite=autoattack", f"--output={output}", f"--state={state}")
     assert json.loads(output.read_text())["attacks"] == first["attacks"]
     assert rows(capsys.readouterr().out)["PGD"] == rows(text)["PGD"]
     with pytest.raises(SystemExit):
-        run(model, "--suite=autoattack", f"--state={state}", "--seed=4")
+        run(digits_model, "--suite=autoattack", f"--state={state}", "--seed=4")
     assert "another evaluation" in capsys.readouterr().err
 
 
-def test_smallest_changes(model, tmp_path, capsys, monkeypatch):
+def test_smallest_changes(digits_model, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         suites, "min_norm", lambda norm: {"DeepFool": DeepFool(norm), "one step": DeepFool(norm, steps=1)}
     )
     output, curve = tmp_path / "report.json", tmp_path / "plots" / "curve"
-    run(model, "--suite=min_norm", "--norm=l2", f"--output={output}", f"--curve={curve}")
+    run(digits_model, "--suite=min_norm", "--norm=l2", f"--output={output}", f"--curve={curve}")
     table, report = rows(capsys.readouterr().out), json.loads(output.read_text())
     assert set(table) >= {"DeepFool", "one step", "nearest of all"}
     assert report["norm"] == "l2" and report["num_examples"] == 40
@@ -118,8 +108,8 @@ def test_smallest_changes(model, tmp_path, capsys, monkeypatch):
     assert picture.shape[0] > 300 and len(np.unique(picture)) > 10
 
 
-def test_a_model_without_gradients_is_attacked_by_what_needs_none(model, tmp_path, capsys):
-    classifier = keras.models.load_model(model)
+def test_a_model_without_gradients_is_attacked_by_what_needs_none(digits_model, tmp_path, capsys):
+    classifier = keras.models.load_model(digits_model)
     rounding = keras.layers.Lambda(lambda x: tf.cast(tf.cast(x * 15, tf.int32), tf.float32) / 15)
     x = keras.Input((28, 28, 1))
     export.export_saved_model(keras.Model(x, classifier(rounding(x))), tmp_path / "rounded")

@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from eval import common, export, robust_accuracy
+from eval import common, export
 from tfrobust import export as export_library
 from tfrobust import loading, tf1_checkpoints
 from tfrobust.models import cifar10
@@ -82,8 +82,3 @@ def test_bad_input_gets_one_clear_line(checkpoint, tmp_path, capsys):
     assert "model must be given" in fails(capsys, f"--output={tmp_path / 'a.keras'}")
     assert "cannot be written" in fails(capsys, f"--model={checkpoint}", f"--output={tmp_path / 'file' / 'a.keras'}")
     assert "none does not exist" in fails(capsys, f"--model={tmp_path / 'none'}", f"--output={tmp_path}")
-
-
-def test_both_binaries_read_their_output_flag():
-    with flagsaver.flagsaver(output="here"):
-        assert export.OUTPUT.value == robust_accuracy.OUTPUT.value == "here"

@@ -15,21 +15,6 @@ from tfrobust.threat_models import ThreatModel
 FORMAT = attack_files.FORMATS["digits"]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A small classifier of digits, accurate but for some."""
-    keras.utils.set_random_seed(0)
-    layers = keras.layers
-    stack = [layers.AveragePooling2D(4), layers.Flatten(), layers.Dense(10)]
-    classifier = keras.Sequential([keras.Input((28, 28, 1)), *stack])
-    train = datasets.load("digits", "train")
-    classifier.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    classifier.fit(train.images, train.labels, epochs=2, batch_size=100, verbose=0)
-    path = tmp_path_factory.mktemp("model") / "model.keras"
-    classifier.save(path)
-    return path
-
-
 def run(model, *arguments):
     """The binary in this process."""
     given = [f"--model={model}", "--dataset=digits", "--epsilon=0.1", "--precision=float32", *arguments]
@@ -37,15 +22,15 @@ def run(model, *arguments):
         common.guarded(pgd_attack.main, flags.FLAGS(["pgd_attack", *given]))
 
 
-def test_stores_the_last_iterate_of_every_image(model, tmp_path, capsys):
+def test_stores_the_last_iterate_of_every_image(digits_model, tmp_path, capsys):
     path = tmp_path / "attack.npy"
-    run(model, f"--store_adv_path={path}", "--k=7", "--a=0.02", "--seed=5", "--eval_batch_size=90")
+    run(digits_model, f"--store_adv_path={path}", "--k=7", "--a=0.02", "--seed=5", "--eval_batch_size=90")
     text = capsys.readouterr().out
     assert "Iterating over 4 batches\nbatch size: 90 (90/360" in text and text.count("batch size: 90") == 4
     assert f"Storing examples\nExamples stored in {path}\n(360, 784), pixels from 0 to 1\n" in text
     test = datasets.load("digits", "test")
     x_adv = attack_files.read(path, FORMAT, test.images, 0.1)
-    classifier = keras.models.load_model(model)
+    classifier = keras.models.load_model(digits_model)
     attack = PGD(ThreatModel("linf", 0.1), steps=7, step_size=0.02)
     expected = attack(classifier, test.images, test.labels, seed=seeds.per_example(5, tf.range(360)))
     # Rounding may turn the sign of a gradient's entry that is nearly 0.
@@ -58,9 +43,9 @@ def test_stores_the_last_iterate_of_every_image(model, tmp_path, capsys):
     assert f"natural: {np.mean(~wrong):.2%}\nadversarial: {accuracy:.2%} " in text and accuracy < np.mean(~wrong) - 0.1
 
 
-def test_flags_of_the_attack(model, tmp_path, capsys):
+def test_flags_of_the_attack(digits_model, tmp_path, capsys):
     def stored(*arguments):
-        run(model, f"--store_adv_path={tmp_path / 'x.npy'}", "--num_eval_examples=20", *arguments)
+        run(digits_model, f"--store_adv_path={tmp_path / 'x.npy'}", "--num_eval_examples=20", *arguments)
         return np.load(tmp_path / "x.npy"), capsys.readouterr().out
 
     first, text = stored("--norandom_start", "--k=1", "--a=0.05", "--loss_func=cw")
@@ -74,11 +59,11 @@ def test_flags_of_the_attack(model, tmp_path, capsys):
     assert "steps=2, step_size=0.01" in text and "epsilon=0.1" in text
 
 
-def test_npz_and_default_path(model, tmp_path, capsys, monkeypatch):
+def test_npz_and_default_path(digits_model, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run(model, "--num_eval_examples=20", "--k=2")
+    run(digits_model, "--num_eval_examples=20", "--k=2")
     assert np.load("attack.npy").shape == (20, 784)
-    run(model, "--num_eval_examples=20", "--k=2", "--store_adv_path=x.npz")
+    run(digits_model, "--num_eval_examples=20", "--k=2", "--store_adv_path=x.npz")
     with np.load("x.npz") as file:
         assert file["x_adv"].shape == (20, 28, 28, 1) and file["x_adv"].dtype == np.float32
         np.testing.assert_array_equal(file["x_adv"].reshape(20, 784), np.load("attack.npy"))
@@ -86,7 +71,7 @@ def test_npz_and_default_path(model, tmp_path, capsys, monkeypatch):
     assert "x_adv (20, 28, 28, 1), pixels from 0 to 1" in capsys.readouterr().out
 
 
-def test_bad_input_gets_one_line_and_no_file(model, tmp_path, capsys, monkeypatch):
+def test_bad_input_gets_one_line_and_no_file(digits_model, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     for arguments, message in (
@@ -98,18 +83,18 @@ def test_bad_input_gets_one_line_and_no_file(model, tmp_path, capsys, monkeypatc
         (["--epsilon=8"], "8/255"),
     ):
         with pytest.raises(SystemExit) as stopped:
-            run(model, *arguments)
+            run(digits_model, *arguments)
         errors = capsys.readouterr().err
         assert stopped.value.code == 1 and errors.startswith("error: ") and errors.count("\n") == 1
         assert message in errors
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_attack_that_fails_leaves_the_old_file(model, tmp_path, monkeypatch):
+def test_an_attack_that_fails_leaves_the_old_file(digits_model, tmp_path, monkeypatch):
     (tmp_path / "x.npy").write_bytes(b"old")
     monkeypatch.setattr(attack_files, "write", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(SystemExit):
-        run(model, f"--store_adv_path={tmp_path / 'x.npy'}", "--num_eval_examples=20", "--k=1")
+        run(digits_model, f"--store_adv_path={tmp_path / 'x.npy'}", "--num_eval_examples=20", "--k=1")
     assert [path.name for path in tmp_path.iterdir()] == ["x.npy"] and (tmp_path / "x.npy").read_bytes() == b"old"
 
 

@@ -33,7 +33,7 @@ def other_model(tmp_path_factory):
 
 def test_matrix(digits_model, other_model, tmp_path, capsys):
     output = tmp_path / "matrix"
-    call(f"--models=first={digits_model},{other_model}", f"--transfer_output={output}")
+    call(f"--models=first={digits_model},{other_model}", f"--output={output}")
     printed = capsys.readouterr().out
     found = json.loads(output.with_suffix(".json").read_text())
     assert found["models"] == {"first": f"first={digits_model}", "linear": str(other_model)}

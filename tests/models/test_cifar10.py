@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfrobust.models import cifar10
 from tfrobust.precision import AttackTwin
+from tfrobust.trainers.adversarial import decaying_kernels
 
 
 def small(**arguments):
@@ -33,7 +34,7 @@ def test_has_the_challenges_parameters():
     assert len(model.variables) == 157 and len(model.trainable_variables) == 95
     assert model.input_shape == (None, 32, 32, 3) and model.output_shape == (None, 10)
     # 31 convolutions and the logits; batch normalisation and biases do not decay.
-    decayed = cifar10.weight_decay_variables(model)
+    decayed = decaying_kernels(model)
     assert [v.shape.rank for v in map(tf.convert_to_tensor, decayed)] == [4] * 31 + [2]
     check_initial_weights(model)
 
@@ -62,7 +63,7 @@ def test_narrow_network():
 
 def test_seed_decides_the_weights():
     def kernels(seed):
-        return [v.numpy() for v in cifar10.weight_decay_variables(small(seed=seed))]
+        return [v.numpy() for v in decaying_kernels(small(seed=seed))]
 
     assert all(np.array_equal(a, b) for a, b in zip(kernels(1), kernels(1), strict=True))
     assert not np.array_equal(kernels(1)[0], kernels(2)[0])

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfrobust.attacks.base import Attack, LogitsFn
-from tfrobust.precision import AttackTwin, Precision
+from tfrobust.precision import AttackTwin, Precision, inference
 from tfrobust.threat_models import ThreatModel
 
 
@@ -67,10 +67,9 @@ def named(model: keras.Model | LogitsFn, name: str) -> LogitsFn:
     Returns:
       A function, pixels [B, H, W, C] -> float32 logits [B, K], whose `__name__` is `name`.
     """
-    is_model = isinstance(model, keras.Model)
 
     def logits_fn(x):
-        return tf.cast(model(x, training=False) if is_model else model(x), tf.float32)
+        return tf.cast(inference(model)(x), tf.float32)
 
     logits_fn.__name__ = name
     logits_fn.model = model

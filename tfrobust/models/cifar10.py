@@ -72,14 +72,6 @@ def per_image_standardization(x):
     return centred / ops.sqrt(ops.maximum(variance, 1 / (255**2 * height * width * channels)))
 
 
-def weight_decay_variables(model: keras.Model) -> list[keras.Variable]:
-    """The kernels of all convolutions and dense layers, on which alone the challenge's weight decay acts.
-
-    The original adds 0.0002 times half the sum of their squares to the loss.
-    """
-    return [v for v in model.trainable_variables if v.name == "kernel"]
-
-
 def _check(filters, units, input_shape):
     steps = [after - before for before, after in itertools.pairwise(filters)]
     if len(steps) != 3 or min(*steps, filters[0] - 1) < 0 or any(step % 2 for step in steps):

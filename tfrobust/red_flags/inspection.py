@@ -1,6 +1,5 @@
 """A classifier's red flags: every check that needs the classifier itself."""
 
-import functools
 from collections.abc import Callable
 
 import keras
@@ -10,7 +9,7 @@ import tensorflow as tf
 from tfrobust import losses
 from tfrobust.attacks.base import LogitsFn, NotDifferentiableError
 from tfrobust.checks import check_classifier, check_examples, require_integer
-from tfrobust.precision import AttackTwin
+from tfrobust.precision import functions
 from tfrobust.red_flags import gradients, outputs, strength
 from tfrobust.red_flags.flag import RedFlag
 from tfrobust.red_flags.probe import BATCH_SIZE, Probe
@@ -57,11 +56,7 @@ def inspect_classifier(
     require_integer("max_examples", max_examples, 1)
     images, labels = check_examples(images, labels, threat.bounds)
     images, labels = images[:max_examples], labels[:max_examples]
-    if isinstance(classifier, keras.Model):
-        judge_fn = functools.partial(classifier, training=False)
-        gradient_fn = AttackTwin(classifier, "float32").logits_fn
-    else:
-        judge_fn, gradient_fn = classifier, lambda: classifier
+    judge_fn, gradient_fn, _ = functions(classifier, "float32")
     check_classifier(lambda x: _as_logits(judge_fn(x)), images[:BATCH_SIZE], labels)
     flags = []
     for number, found in enumerate(_checks(judge_fn, gradient_fn, images, labels, threat, seed)):

@@ -104,8 +104,8 @@ class AdversarialTrainer(keras.Model):
         if not self.weight_decay:
             return loss
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        kernels = [v for v in self.classifier.trainable_variables if v.name == "kernel"]
-        return loss + self.weight_decay / replicas * tf.add_n([tf.nn.l2_loss(kernel.value) for kernel in kernels])
+        squares = [tf.nn.l2_loss(kernel.value) for kernel in decaying_kernels(self.classifier)]
+        return loss + self.weight_decay / replicas * tf.add_n(squares)
 
     def train_step(self, data):
         """One update on the adversarial batch made of `data`: pixels, labels and, if any, sample weights."""
@@ -124,6 +124,12 @@ class AdversarialTrainer(keras.Model):
         # strategy cannot be assigned in a branch.
         value = tf.cond(due, measure, lambda: tf.constant(0.0))
         self.natural_accuracy.update_state(value, sample_weight=tf.cast(due, tf.float32))
+
+
+def decaying_kernels(classifier: keras.Model) -> list[keras.Variable]:
+    """The trainable kernels of convolutions and dense layers, on which alone weight decay acts: of the challenges'
+    networks, what the original calls DW."""
+    return [variable for variable in classifier.trainable_variables if variable.name == "kernel"]
 
 
 class _MeanOrNaN(keras.metrics.Mean):
