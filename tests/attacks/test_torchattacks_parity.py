@@ -129,16 +129,18 @@ def test_fab_t_with_its_published_budget(digits, twin):
 
 @pytest.mark.slow  # A minute.
 def test_square_with_its_published_budget(inner):
-    # Two seeds of either agree in 97.8 to 98.4 % of the images.
+    # One run depends on its seed: two of either agree in 97.8 to 98.4 % of the images, the worst of eight in 99 %.
     x, y, epsilon, left, their_left = inner.x, inner.y, 0.06, [], []
-    for seed in (0, 1):
+    for seed in range(8):
         left.append(ours(suites.autoattack(ThreatModel("linf", epsilon))["Square"], inner, x, y, seed))
         peer = torchattacks.Square(inner.torch_twin(), "Linf", epsilon, resc_schedule=False, seed=seed)
         images = peer(channels_first(x), torch.from_numpy(y))
         their_left.append(standing(inner, channels_last(images), y))
-    assert 0.05 < np.mean(left) < 0.95
+    worst, their_worst = np.all(left, axis=0), np.all(their_left, axis=0)
+    assert 0.05 < np.mean(worst) < 0.95
     assert abs(np.mean(left) - np.mean(their_left)) <= 0.01
-    assert np.mean(np.equal(left, their_left)) >= 0.965
+    assert abs(np.mean(worst) - np.mean(their_worst)) <= 0.005
+    assert np.mean(worst == their_worst) >= 0.98
 
 
 # In l2 it takes a minute.
