@@ -35,14 +35,17 @@ def whole_file(path: str):
         raise
 
 
-def write_report(path: str, report: reports.Report, red_flags=()) -> None:
-    """The report as indented JSON, with red flags, and the flags, the command and the machine that made it."""
+def report_content(report: reports.Report, red_flags=()) -> dict:
+    """The report as plain dicts, with red flags, and the flags, the command and the machine that made it."""
     modules = flags.FLAGS.flags_by_module_dict()
     values = {flag.name: flag.value for module in ("eval.common", "eval.sources") for flag in modules[module]}
-    made_by = {"flags": values, "command": provenance.command(), "machine": provenance.machine()}
+    signs = [dataclasses.asdict(sign) for sign in red_flags]
+    return {**report.as_json(), "red_flags": signs, "flags": values, **provenance.made_by()}
+
+
+def write_json(path: str, content: dict) -> None:
+    """`content` as indented JSON."""
     with whole_file(path) as file:
-        signs = [dataclasses.asdict(sign) for sign in red_flags]
-        content = {**report.as_json(), "red_flags": signs, **made_by}
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 

@@ -10,6 +10,11 @@ import keras
 import tensorflow as tf
 
 
+def made_by() -> dict[str, str]:
+    """What every file of results says of its making."""
+    return {"command": command(), "machine": machine()}
+
+
 def command() -> str:
     """The command line of this process, as one would type it."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)

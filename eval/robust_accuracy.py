@@ -9,11 +9,9 @@ The model is a .keras file, a SavedModel or a training folder. Every adversarial
 pixel range, and its class by the model itself in float32.
 """
 
-import json
-
 from absl import flags
 
-from eval import common, output_files, smallest_changes, tables
+from eval import common, markdown, output_files, provenance, smallest_changes, tables
 from tfrobust import loading, red_flags
 from tfrobust.evaluation_state import EvaluationState
 
@@ -69,11 +67,12 @@ def main() -> None:
             print(f"red flag, {flag.name}: {flag.observation}. {flag.likely_cause} ({flag.source})")
         if not found:
             print("no red flags")
+    content = output_files.report_content(report, found)
     if output_files.OUTPUT.value:
-        output_files.write_report(output_files.OUTPUT.value, report, found)
+        output_files.write_json(output_files.OUTPUT.value, content)
     if MARKDOWN.value:
         with output_files.whole_file(MARKDOWN.value) as file:
-            file.write(tables.as_markdown(report, path).encode())
+            file.write(markdown.robustness([content]).encode())
     if SAVE_ADVERSARIAL.value:
         output_files.write_adversarial_examples(SAVE_ADVERSARIAL.value, report, test.labels)
 
@@ -82,8 +81,7 @@ def measure_smallest_changes(classifier, test, norm) -> None:
     """The table of --suite=min_norm and what is written of it."""
     report = smallest_changes.print_table(classifier, test, norm, common.model_path())
     if output_files.OUTPUT.value:
-        with output_files.whole_file(output_files.OUTPUT.value) as file:
-            file.write((json.dumps(report.as_json(), indent=2) + "\n").encode())
+        output_files.write_json(output_files.OUTPUT.value, {**report.as_json(), **provenance.made_by()})
     if CURVE.value:
         smallest_changes.write_curve(CURVE.value, report, common.model_path())
 

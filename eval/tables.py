@@ -2,7 +2,7 @@
 
 import sys
 
-from eval import common, provenance, sources
+from eval import common, sources
 from tfrobust import datasets, madry_tables, reports, suites
 from tfrobust.threat_models import ThreatModel
 
@@ -68,29 +68,6 @@ def print_robustness_table(
 def published() -> dict[str, float]:
     """The published accuracies of the rows of --suite; none where --attacks stands in its place."""
     return {} if common.ATTACKS.value is not None else dict(madry_tables.PUBLISHED.get(common.SUITE.value, {}))
-
-
-def as_markdown(report: reports.Report, title: str) -> str:
-    """A finished report as a Markdown table, with the published accuracies of --suite and what made it."""
-    paper = published()
-    threat = report.threat_model
-    lines = [
-        f"{title}: {report.num_examples} test examples of {common.DATASET.value}, {threat.norm} epsilon "
-        f"{threat.epsilon:g}, seed {report.seed}, attack gradients in {report.precision}, predictions in float32.",
-        "",
-        "| attack | accuracy |" + (" published | difference |" if paper else "") + " seconds |",
-        "|---|---|" + ("---|---|" if paper else "") + "---|",
-    ]
-    rows = [("natural", report.clean_accuracy, None)]
-    rows += [(result.name, result.accuracy, result.seconds) for result in report.attacks]
-    rows.append(("worst case of all rows, image by image", report.robust_accuracy, None))
-    for name, accuracy, seconds in rows:
-        known = paper.get(name)
-        beside = (f" {known:.2%} | {100 * (accuracy - known):+.2f} |" if known else "  |  |") if paper else ""
-        lines.append(f"| {name} | {accuracy:.2%} |{beside} {'' if seconds is None else f'{seconds:.0f}'} |")
-    lines += ["", *(f"- {result.name}: `{result.attack}`" for result in report.attacks)]
-    lines += ["", f"Made by `{provenance.command()}` on {provenance.machine()}."]
-    return "\n".join(lines) + "\n"
 
 
 def show_progress(name: str, done: int, total: int) -> None:

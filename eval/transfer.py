@@ -9,13 +9,12 @@ stop at its boundary (apgd_ce, deepfool, ...).
 
 import csv
 import io
-import json
 import pathlib
 
 import numpy as np
 from absl import flags
 
-from eval import common, output_files, tables
+from eval import common, output_files, provenance, tables
 from tfrobust import loading
 from tfrobust.attacks import catalogue
 from tfrobust.attacks.transfer import Transfer, named
@@ -84,9 +83,9 @@ def _write(output, names, natural, matrix, title):
         "models": dict(zip(names, MODELS.value, strict=True)),
         "natural": natural,
         "accuracy": matrix.tolist(),
+        **provenance.made_by(),
     }
-    with output_files.whole_file(f"{output}.json") as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+    output_files.write_json(f"{output}.json", content)
     with output_files.whole_file(f"{output}.png") as file:
         _plot(file, names, matrix, title)
     print(f"saved {output}.csv, {output}.json and {output}.png")

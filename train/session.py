@@ -61,7 +61,7 @@ def run(build_classifier) -> None:
     export.export_saved_model(classifier, model_dir / "saved_model" / "1")
     print(f"saved {model_dir}/{MODEL_FILE} and {model_dir}/saved_model/1")
     report = tables.print_robustness_table(classifier, test, threat, rows, str(model_dir))
-    output_files.write_report(str(model_dir / "report.json"), report)
+    output_files.write_json(str(model_dir / "report.json"), output_files.report_content(report))
     if eval_common.STORE_ADV_PATH.value:
         output_files.write_adversarial_examples(eval_common.STORE_ADV_PATH.value, report, test.labels)
     picture = model_dir / "adversarial_examples.png"
@@ -77,7 +77,7 @@ def run(build_classifier) -> None:
         print(f"\ntraining the undefended twin: {total} steps of {size} natural images", flush=True)
         twin.fit(training_batches(train, 0), callbacks=[progress(0)], verbose=0, shuffle=False)
         undefended = eval_common.evaluate(twin.classifier, test, rows)
-        output_files.write_report(str(model_dir / "undefended_report.json"), undefended)
+        output_files.write_json(str(model_dir / "undefended_report.json"), output_files.report_content(undefended))
         print_side_by_side(report, undefended)
 
 

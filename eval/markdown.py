@@ -1,0 +1,85 @@
+"""Markdown tables of what programs wrote as JSON, so that no number is ever typed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfrobust import madry_tables
+
+Content = Mapping[str, Any]
+WORST = "worst case of all rows, image by image"
+
+
+def robustness(reports: Sequence[Content]) -> str:
+    """One table of the reports of one model (`output_files.report_content`): its rows, exact attacks and commands.
+
+    Rows of several reports follow each other, for attacks that were made on different numbers of images; published
+    accuracies stand beside those of a suite that has them.
+
+    Raises:
+      ValueError: if there is no report, or if they are of different data sets or threat models.
+    """
+    if not reports:
+        raise ValueError("reports must be one or more, got none")
+    for name, values in (
+        ("data sets", {report["flags"]["dataset"] for report in reports}),
+        ("threat models", {str(report["threat_model"]) for report in reports}),
+    ):
+        if len(values) > 1:
+            raise ValueError(f"reports must be of one model and threat, got the {name} {sorted(values)}")
+    paper = {name: value for report in reports for name, value in _published(report).items()}
+    several = len({report["num_examples"] for report in reports}) > 1
+    header = ["attack", "accuracy", *(["published", "difference"] if paper else []), *(["images"] if several else [])]
+    lines = [_row([*header, "seconds"]), "|---" * (len(header) + 1) + "|"]
+    for report in reports:
+        for name, accuracy, seconds in _results(report):
+            cells = [name, f"{accuracy:.2%}"]
+            if paper:
+                known = paper.get(name)
+                cells += [f"{known:.2%}", f"{100 * (accuracy - known):+.2f}"] if known else ["", ""]
+            if several:
+                cells.append(f"{report['num_examples']:,}")
+            lines.append(_row([*cells, "" if seconds is None else f"{seconds:.0f}"]))
+    for report in reports:
+        lines += ["", _settings(report), "", "<details><summary>The attacks</summary>", ""]
+        lines += [f"- {result['name']}: `{result['attack']}`" for result in report["attacks"]]
+        lines += ["", "</details>", "", made_by(report)]
+    return "\n".join(lines) + "\n"
+
+
+def transfer(content: Content) -> str:
+    """The matrix that `eval.transfer` wrote: sources in rows, targets in columns."""
+    names = list(content["models"])
+    rows = [("natural", content["natural"]), *zip(names, content["accuracy"], strict=True)]
+    lines = [_row(["source \\ target", *names]), "|---" * (len(names) + 1) + "|"]
+    lines += [_row([name, *(f"{value:.2%}" for value in values)]) for name, values in rows]
+    return "\n".join([*lines, "", made_by(content)]) + "\n"
+
+
+def made_by(content: Content) -> str:
+    """The command and the machine that made a file."""
+    return f"Made by `{content['command']}` on {content['machine']}."
+
+
+def _row(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+def _published(report):
+    flags = report["flags"]
+    return {} if flags["attacks"] is not None else madry_tables.PUBLISHED.get(flags["suite"], {})
+
+
+def _results(report):
+    yield "natural", report["clean_accuracy"], None
+    for result in report["attacks"]:
+        yield result["name"], result["accuracy"], result["seconds"]
+    yield WORST, report["robust_accuracy"], None
+
+
+def _settings(report):
+    threat = report["threat_model"]
+    return (
+        f"{report['num_examples']:,} test examples of {report['flags']['dataset']}, {threat['norm']} epsilon "
+        f"{threat['epsilon']:g}, seed {report['seed']}, attack gradients in {report['precision']}, predictions in "
+        "float32."
+    )
