@@ -37,6 +37,12 @@ def require(configuration, **minima: int) -> None:
             raise ValueError(f"{name} must be an integer of {minimum} or more, got {value!r}")
 
 
+def require_norm(norm: str, norms: tuple[str, ...] = ("l2", "linf")) -> None:
+    """Raises ValueError unless `norm` is one of `norms`."""
+    if norm not in norms:
+        raise ValueError(f"norm must be {' or '.join(map(repr, norms))}, got {norm!r}")
+
+
 def describe(configuration) -> str:
     """An attack's full configuration on one line, functions by their names: what a report shows of it."""
     if dataclasses.is_dataclass(configuration):

@@ -12,19 +12,17 @@ from typing import Literal
 
 import tensorflow as tf
 
-from tfrobust import losses
-from tfrobust.attacks.base import LogitsFn, NotDifferentiableError, require
+from tfrobust.attacks.base import LogitsFn, require, require_norm
 from tfrobust.attacks.compaction import run_rounds
-from tfrobust.attacks.hyperplanes import distance_to_hyperplane, step_along
+from tfrobust.attacks.hyperplanes import step_along
 from tfrobust.attacks.minimum_norm import MinimumNorm
+from tfrobust.attacks.nearest_boundary import nearest_boundary
 from tfrobust.attacks.targets import ranked_targets
 from tfrobust.shapes import choose
 from tfrobust.threat_models import ThreatModel
 
 # The shortest step, as a part of the pixel range: on a boundary the distance is 0, and the class is still the label.
 LEAST_STEP = 1e-5
-# Backward passes that share a forward pass. They are unrolled in the graph, which must not grow with the classes.
-CLASSES_AT_ONCE = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +58,7 @@ class DeepFool:
     candidates: int | None = 10
 
     def __post_init__(self):
-        if self.norm not in ("l2", "linf"):
-            raise ValueError(f"norm must be 'l2' or 'linf', got {self.norm!r}")
+        require_norm(self.norm)
         ThreatModel(self.norm, 0.0, self.bounds)  # Checks the bounds.
         require(self, steps=1)
         if self.candidates is not None:
@@ -93,48 +90,6 @@ class DeepFool:
     def _step(self, logits_fn, x_adv, y, others):
         """The next image of each example, whose other candidate classes are `others` [B, C]."""
         low, high = self.bounds
-        distance, gradient = _nearest(self.norm, self.bounds, logits_fn, x_adv, y, others)
+        distance, gradient, _ = nearest_boundary(logits_fn, x_adv, y, others, self.norm, self.bounds)
         length = (1 + self.overshoot) * tf.maximum(distance, LEAST_STEP * (high - low))
         return tf.clip_by_value(x_adv + step_along(length, gradient, self.norm), low, high)
-
-
-def _nearest(norm, bounds, logits_fn, x_adv, y, others):
-    """Distance [B] and gradient [B, ...] of the nearest boundary with one of the classes `others` [B, C]."""
-
-    def look(classes, x_adv, y, distance, nearest):
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(x_adv)
-            logits = logits_fn(x_adv)
-            differences = [losses.margin_targeted(logits, (y, other)) for other in tf.unstack(classes, axis=1)]
-        for difference in differences:
-            gradient = tape.gradient(difference, x_adv)
-            if gradient is None:
-                raise NotDifferentiableError(
-                    "classifier must be differentiable with respect to its input for this attack"
-                )
-            gradient = _within_bounds(gradient, x_adv, bounds)
-            new = distance_to_hyperplane(difference, gradient, norm)
-            nearest = choose(new < distance, gradient, nearest)
-            distance = tf.minimum(new, distance)
-        return distance, nearest
-
-    if not tf.executing_eagerly():
-        # A graph of its own, for the reason that `base.gradient_and_logits` has one.
-        look = tf.function(look, autograph=False, experimental_attributes={"_noinline": True})
-    count = others.shape[1]
-    at_once = min(count, CLASSES_AT_ONCE)
-
-    def body(start, distance, nearest):
-        # The last classes come with some of those before them, so that there is only one shape.
-        first = tf.minimum(start, count - at_once)
-        classes = tf.ensure_shape(others[:, first : first + at_once], [None, at_once])
-        return start + at_once, *look(classes, x_adv, y, distance, nearest)
-
-    start = (tf.constant(0), tf.fill(tf.shape(y), tf.constant(math.inf, x_adv.dtype)), tf.zeros_like(x_adv))
-    return tf.while_loop(lambda start, *_: start < count, body, start, parallel_iterations=1)[1:]
-
-
-def _within_bounds(gradient, x_adv, bounds):
-    """The gradient without the pixels at a bound that a step along it would push past it."""
-    past = ((gradient < 0) & (x_adv <= bounds[0])) | ((gradient > 0) & (x_adv >= bounds[1]))
-    return tf.where(past, tf.zeros_like(gradient), gradient)
