@@ -40,6 +40,7 @@ _COPIED_LAYERS = {
     keras.layers.LeakyReLU,
     keras.layers.MaxPooling2D,
     keras.layers.ReLU,
+    keras.layers.Rescaling,
     keras.layers.Reshape,
     keras.layers.ZeroPadding2D,
 }

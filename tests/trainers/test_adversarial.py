@@ -110,6 +110,28 @@ def test_weight_decay_is_a_penalty_on_kernels():
         np.testing.assert_allclose(found, variable.numpy() - after.get(variable.path, 0.0), atol=1e-6)
 
 
+def test_the_mixed_objective():
+    # alpha J(x) + (1 - alpha) J(x_adv) with alpha 0.3, whose update is the mean of both, so weighted.
+    attack = fgsm(ThreatModel("linf", 0.1))
+    model, natural, adversarial = (classifier() for _ in range(3))
+    x_adv = attack(natural, tf.constant(X), tf.constant(Y), seed=0).numpy()
+    before = natural.get_weights()
+    losses = hand_made_update(natural, X, Y), hand_made_update(adversarial, x_adv, Y)
+    trainer = trainer_of(model, attack, clean_weight=0.3, metrics=["accuracy"])
+    history = fit(trainer)
+    assert history["loss"][0] == pytest.approx(0.3 * losses[0] + 0.7 * losses[1], rel=1e-5)
+    for found, start, a, b in zip(
+        model.get_weights(), before, natural.get_weights(), adversarial.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(found, start + 0.3 * (a - start) + 0.7 * (b - start), atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_clean_weight_out_of_range(value):
+    with pytest.raises(ValueError, match=f"clean_weight must be from 0 to 1, got {value}"):
+        trainer_of(classifier(), clean_weight=value)
+
+
 def test_batch_statistics_during_the_attack():
     # As in the original for CIFAR10: gradients see the statistics of the batch, and each of them moves the average.
     def moving(attack_batch_norm):

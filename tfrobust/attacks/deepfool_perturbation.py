@@ -82,14 +82,17 @@ def deepfool_perturbation(
     others = ranked_targets(clean, y, min(candidates or clean.shape[-1], clean.shape[-1]) - 1)
 
     def advance(total, crossed):
-        slots = tf.where(~crossed)
+        # One image stays when all have crossed, and keeps its change: convolutions of an empty batch have no gradient.
+        stays = tf.reduce_all(crossed) & (tf.range(tf.size(crossed)) == 0)
+        slots = tf.where(~crossed | stays)
         x_now, y_now, wrong_now = (tf.gather_nd(part, slots) for part in (x + total, y, is_wrong))
         nearest = nearest_boundary(choose_fn, tf.stop_gradient(x_now), y_now, tf.gather_nd(others, slots), norm)[2]
         step = _step(logits_fn, x_now, y_now, wrong_now, nearest, norm)
+        step = choose(tf.gather_nd(crossed, slots), tf.zeros_like(step), step)
         total = tf.tensor_scatter_nd_add(total, slots, step)
         x_adv = tf.gather_nd(x, slots) + (1 + overshoot) * tf.gather_nd(total, slots)
         is_y = tf.argmax(logits_fn(tf.stop_gradient(x_adv)), axis=-1) == y_now
-        return total, tf.tensor_scatter_nd_update(crossed, slots, is_y == wrong_now)
+        return total, crossed | tf.scatter_nd(slots, is_y == wrong_now, tf.shape(crossed, out_type=tf.int64))
 
     state = (tf.zeros_like(x), tf.zeros_like(is_wrong))
     if differentiable:

@@ -15,7 +15,8 @@ class AdversarialTrainer(keras.Model):
 
     Every `train_step` replaces its batch by the attack's result and hands it to `keras.Model.train_step`, so loss
     scaling, metrics, `fit`, callbacks and distribution strategies are Keras's. As in the original, the model sees the
-    adversarial batch only. The classifier is a plain keras.Model that is saved and served without this class.
+    adversarial batch only, but for `clean_weight`. The classifier is a plain keras.Model that is saved and served
+    without this class.
 
         trainer = AdversarialTrainer(classifier, PGD(ThreatModel("linf", 0.3), steps=7, step_size=0.1), seed=0)
         trainer.compile(optimizer="adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -31,6 +32,8 @@ class AdversarialTrainer(keras.Model):
         so many steps, and NaN where none was. 0 for never.
       weight_decay: c of the penalty c/2 * (sum of squares of all trainable kernels), which is added to the loss; biases
         and normalisation have none, as in the original for CIFAR10.
+      clean_weight: alpha of the mixed objective alpha J(x) + (1 - alpha) J(x_adv) (Goodfellow et al. 2015, section 6);
+        0 trains on adversarial images only.
       attack_batch_norm: which statistics batch normalisation uses during the attack: "inference", the moving ones, or
         "batch", those of the attacked batch, which every gradient then also puts into the moving ones, as in the
         original for CIFAR10. With "batch" the attack runs on the classifier itself, in float32.
@@ -38,8 +41,8 @@ class AdversarialTrainer(keras.Model):
         classifier itself are float32 whatever it is.
 
     Raises:
-      ValueError: for a negative `epsilon_warmup_steps`, `natural_accuracy_every` or `weight_decay`, or an
-        `attack_batch_norm` of another name.
+      ValueError: for a negative `epsilon_warmup_steps`, `natural_accuracy_every` or `weight_decay`, a `clean_weight`
+        that is not from 0 to 1, or an `attack_batch_norm` of another name.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class AdversarialTrainer(keras.Model):
         epsilon_warmup_steps: int = 0,
         natural_accuracy_every: int = 10,
         weight_decay: float = 0.0,
+        clean_weight: float = 0.0,
         attack_batch_norm: Literal["inference", "batch"] = "inference",
         precision: Precision = "auto",
     ):
@@ -62,6 +66,8 @@ class AdversarialTrainer(keras.Model):
         ):
             if value < 0:
                 raise ValueError(f"{name} must be 0 or more, got {value!r}")
+        if not 0 <= clean_weight <= 1:
+            raise ValueError(f"clean_weight must be from 0 to 1, got {clean_weight!r}")
         if attack_batch_norm not in ("inference", "batch"):
             raise ValueError(f"attack_batch_norm must be 'inference' or 'batch', got {attack_batch_norm!r}")
         self.classifier = classifier
@@ -70,6 +76,7 @@ class AdversarialTrainer(keras.Model):
         self.epsilon_warmup_steps = epsilon_warmup_steps
         self.natural_accuracy_every = natural_accuracy_every
         self.weight_decay = weight_decay
+        self.clean_weight = clean_weight
         self.attack_batch_norm = attack_batch_norm
         self.twin = AttackTwin(classifier, precision)
         if natural_accuracy_every:
@@ -81,8 +88,14 @@ class AdversarialTrainer(keras.Model):
         super().compile(*args, jit_compile=False if jit_compile == "auto" else jit_compile, **kwargs)
 
     def call(self, x, training=False):
-        """Logits [B, K] of pixels [B, H, W, C]."""
+        """Logits [B, K] of pixels [B, H, W, C]; of a pair in training, those of the attacked images."""
+        x = self.attacked(x)
         return self.twin.training_logits(x) if training else self.classifier(x, training=False)
+
+    @staticmethod
+    def attacked(x):
+        """The attacked images of a training batch, which is a pair of them and the natural ones; others as they are."""
+        return x[0] if isinstance(x, tuple | list) else x
 
     def perturb(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         """The batch that this step trains on: the attack's result with this step's epsilon and noise."""
@@ -98,9 +111,14 @@ class AdversarialTrainer(keras.Model):
             return attack(lambda x: self.classifier(x, training=True), x, y, seed=seed)
         return attack(self.twin.logits_fn(), x, y, seed=seed)
 
-    def compute_loss(self, *args, **kwargs):
-        """Keras's loss and the weight decay, of which every replica has its share."""
-        loss = super().compute_loss(*args, **kwargs)
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Keras's loss, in training mixed with that of the natural images, and the weight decay, of which every replica
+        has its share."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if training and self.clean_weight:
+            natural = self((x[1], x[1]), training=True)
+            natural_loss = super().compute_loss(x, y, natural, sample_weight, training)
+            loss = self.clean_weight * natural_loss + (1 - self.clean_weight) * loss
         if not self.weight_decay:
             return loss
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -112,7 +130,7 @@ class AdversarialTrainer(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if self.natural_accuracy_every:
             self._measure_natural_accuracy(x, y)
-        return super().train_step((self.perturb(x, y), y, sample_weight))
+        return super().train_step(((self.perturb(x, y), x), y, sample_weight))
 
     def _measure_natural_accuracy(self, x, y):
         def measure():

@@ -1,0 +1,33 @@
+"""The size of a perturbation beside the image's, of which rho is the mean (Moosavi-Dezfooli et al. 2016, eq. 15)."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfrobust.shapes import largest
+
+
+def relative_size(delta: tf.Tensor, x: tf.Tensor, norm: str, center: np.ndarray | float = 0.0) -> tf.Tensor:
+    """|delta|_p / |x - center|_p of each image: [B, ...] twice -> [B].
+
+    The gradient with respect to delta is 0 where delta is 0.
+
+    Args:
+      norm: "l2" or "linf", p = 2 or infinity.
+      center: what counts as 0, an image [H, W, C] or a number, in the units of x.
+
+    Returns:
+      The sizes, infinite for an image of norm 0.
+    """
+    measured = x - tf.cast(center, x.dtype)
+    size = tf.reshape(_norm(delta, norm), [-1])
+    image = tf.reshape(_norm(measured, norm), [-1])
+    return tf.where(image > 0, size / tf.where(image > 0, image, tf.ones_like(image)), np.inf)
+
+
+def _norm(tensor, norm):
+    if norm == "linf":
+        return largest(tensor)
+    squares = tf.reduce_sum(tf.square(tensor), axis=list(range(1, tensor.shape.rank)))
+    # The root's derivative at 0 is infinite.
+    rooted = tf.sqrt(tf.where(squares > 0, squares, tf.ones_like(squares)))
+    return tf.where(squares > 0, rooted, tf.zeros_like(squares))
