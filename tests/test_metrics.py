@@ -1,0 +1,73 @@
+"""rho under DeepFool, and accuracy under FGSM over epsilons."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfrobust.metrics import SignAttack, rho
+
+
+def linear(weights, bias):
+    """A linear classifier of 1x2x1 images: logits 0 and weights . x + bias."""
+    dense = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Input((1, 2, 1)), keras.layers.Flatten(), dense])
+    dense.set_weights([np.array([[0, weights[0]], [0, weights[1]]], np.float32), np.array([0, bias], np.float32)])
+    return model
+
+
+def images(*rows):
+    return np.array(rows, np.float32).reshape(-1, 1, 2, 1)
+
+
+def test_rho_by_hand():
+    # The boundary is 3 x0 + 4 x1 = 1.5, of which (0.3, 0.4) is |2.5 - 1.5| / 5 = 0.2 away and (0.1, 0) 0.24.
+    found = rho(linear((3, 4), -1.5), images((0.3, 0.4), (0.1, 0.0), (0.0, 0.0)), precision="float32")
+    np.testing.assert_allclose(found.sizes, [1.02 * 0.2 / 0.5, 1.02 * 0.24 / 0.1, np.inf], rtol=1e-5)
+    # The black image has no size, and its class changes all the same.
+    assert found.value == pytest.approx(1.02 * (0.4 + 2.4) / 2) and found.success_rate == 1.0
+
+
+def test_rho_in_linf_from_a_center():
+    found = rho(linear((3, 4), -1.5), images((0.3, 0.4)), norm="linf", center=0.1, precision="float32")
+    np.testing.assert_allclose(found.sizes, [1.02 / 7 / 0.3], rtol=1e-5)
+
+
+def test_rho_does_not_depend_on_batches():
+    x = np.random.default_rng(0).uniform(size=(7, 1, 2, 1)).astype(np.float32)
+    seen = []
+    small = rho(linear((3, 4), -3), x, batch_size=3, on_progress=lambda *done: seen.append(done))
+    np.testing.assert_allclose(small.sizes, rho(linear((3, 4), -3), x).sizes, rtol=1e-4)
+    assert seen == [(3, 7), (6, 7), (7, 7)]
+
+
+def test_what_deepfool_cannot_fool():
+    found = rho(linear((0, 0), -1), images((0.3, 0.4)), iterations=3)
+    assert found.success_rate == 0 and found.value == 0
+
+
+def test_accuracy_over_epsilons_by_hand():
+    # Class 1 from x0 + x1 = 1 on. A step of epsilon moves the sum by 2 epsilon: these cross at 0.1, 0.2, 0.3 and 0.05.
+    x = images((0.4, 0.4), (0.3, 0.3), (0.2, 0.2), (0.55, 0.56))
+    attack = SignAttack(linear((1, 1), -1), x, np.array([0, 0, 0, 1]), batch_size=3)
+    assert [attack.accuracy(epsilon) for epsilon in (0, 0.06, 0.15, 0.25, 0.35)] == [1, 0.75, 0.5, 0.25, 0]
+    assert attack.epsilon_at(0.5) == pytest.approx(0.2, abs=2e-5)
+    assert attack.accuracy(attack.epsilon_at(0.5)) == 0.5
+
+
+def test_pixels_stay_in_range():
+    # (0, 1) against 0.2 x0 + x1 = 0.9: x0 goes down to 0 and no further, so that only x1 counts.
+    attack = SignAttack(linear((0.2, 1), -0.9), images((0.0, 1.0)), np.array([1]))
+    assert attack.accuracy(0.09) == 1 and attack.accuracy(0.11) == 0
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1.1])
+def test_accuracies_that_are_not_reached(accuracy):
+    attack = SignAttack(linear((1, 1), -1), images((0.4, 0.4)), np.array([0]))
+    with pytest.raises(ValueError, match=f"accuracy must be above 0, .* at most the natural one, 1, got {accuracy}"):
+        attack.epsilon_at(accuracy)
+
+
+def test_no_images():
+    for call in (rho, lambda model, x: SignAttack(model, x, [])):
+        with pytest.raises(ValueError, match="images must be one or more, got none"):
+            call(linear((1, 1), 0), images())

@@ -1,0 +1,162 @@
+"""The measures of Deep Defense (Yan et al. 2018, section 4): rho under DeepFool, and accuracy under FGSM at eps_ref."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfrobust import precision as precisions
+from tfrobust.attacks.base import input_gradient
+from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
+from tfrobust.losses import cross_entropy
+from tfrobust.perturbation_size import relative_size
+from tfrobust.precision import Precision
+
+Progress = Callable[[int, int], None]
+
+
+class Rho(NamedTuple):
+    """What DeepFool found.
+
+    Attributes:
+      value: the mean of |delta|_p / |x|_p over all images, those that it did not fool among them (Moosavi-Dezfooli et
+        al. 2016, eq. 15); images of norm 0 are left out.
+      success_rate: the part of the images whose class has changed.
+      sizes: of each image, [N].
+    """
+
+    value: float
+    success_rate: float
+    sizes: np.ndarray
+
+
+def rho(
+    classifier: keras.Model,
+    images: np.ndarray,
+    *,
+    iterations: int = 50,
+    norm: str = "l2",
+    center: np.ndarray | float = 0.0,
+    batch_size: int = 500,
+    precision: Precision = "auto",
+    on_progress: Progress | None = None,
+) -> Rho:
+    """How far images must move to leave the class that the classifier gives them.
+
+    As in the code of Deep Defense every image counts, whether its class is right or not, and none is clipped. The
+    nearest boundaries are looked for in `precision`; the steps onto them and the classes are float32.
+
+    Args:
+      images: [N, H, W, C] in [0, 1].
+      iterations: of DeepFool; the code of Deep Defense makes 5, that of DeepFool 50.
+      center: what counts as 0 in |x|; see `relative_size`.
+      on_progress: called with the number of images done and of all.
+
+    Raises:
+      ValueError: for no images, and as in `deepfool_perturbation`.
+    """
+    _require_images(images)
+    functions = precisions.functions(classifier, precision)
+
+    @tf.function(autograph=False)
+    def measure(x):
+        y = tf.argmax(functions.judge_fn(x), axis=-1)
+        found = deepfool_perturbation(
+            functions.judge_fn,
+            x,
+            y,
+            iterations=iterations,
+            norm=norm,
+            choose_fn=functions.gradient_fn(),
+            differentiable=False,
+        )
+        return relative_size(found.delta, x, norm, center), found.crossed
+
+    sizes, crossed = _over_batches(measure, (images,), batch_size, on_progress)
+    measured = sizes[np.isfinite(sizes)]
+    return Rho(float(np.mean(measured)) if len(measured) else float("nan"), float(np.mean(crossed)), sizes)
+
+
+class SignAttack:
+    """FGSM on one classifier and many epsilons: the gradient's sign is computed once.
+
+        attack = SignAttack(classifier, images, labels)
+        epsilon = attack.epsilon_at(0.5)
+        attack.accuracy(epsilon / 5)
+
+    Args:
+      classifier: a built keras.Model, pixels in [0, 1] -> logits.
+      images, labels: [N, H, W, C] in [0, 1] and [N].
+
+    Raises:
+      ValueError: for no images.
+    """
+
+    def __init__(self, classifier: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int = 500):
+        _require_images(images)
+        self._images, self._labels, self._batch_size = images, np.asarray(labels), batch_size
+        judge_fn = precisions.inference(classifier)
+
+        @tf.function(autograph=False)
+        def sign(x, y):
+            return (tf.sign(input_gradient(judge_fn, cross_entropy, x, y)),)
+
+        @tf.function(autograph=False)
+        def correct(x, direction, y, epsilon):
+            x_adv = tf.clip_by_value(x + epsilon * direction, 0.0, 1.0)
+            return (tf.argmax(judge_fn(x_adv), axis=-1) == tf.cast(y, tf.int64),)
+
+        self._correct = correct
+        (self._signs,) = _over_batches(sign, (images, self._labels), batch_size)
+
+    def accuracy(self, epsilon: float) -> float:
+        """The part of the images that are still classified correctly after one step of `epsilon` in linf."""
+        epsilon = tf.constant(epsilon, tf.float32)
+        arrays = (self._images, self._signs, self._labels)
+        (correct,) = _over_batches(lambda x, s, y: self._correct(x, s, y, epsilon), arrays, self._batch_size)
+        return float(np.mean(correct))
+
+    def epsilon_at(self, accuracy: float, *, tolerance: float = 1e-5) -> float:
+        """The epsilon at which the accuracy falls below `accuracy`, by bisection of [0, 1] to `tolerance`.
+
+        With an accuracy of 0.5 it is eps_ref of Deep Defense.
+
+        Raises:
+          ValueError: if the natural accuracy is below `accuracy`, or the accuracy at epsilon 1 is not.
+        """
+        low, high = 0.0, 1.0
+        natural, last = self.accuracy(low), self.accuracy(high)
+        if not last < accuracy <= natural:
+            raise ValueError(
+                f"accuracy must be above {last:g}, that at epsilon 1, and at most the natural one, {natural:g}, "
+                f"got {accuracy!r}"
+            )
+        while high - low > tolerance:
+            middle = (low + high) / 2
+            if self.accuracy(middle) < accuracy:
+                high = middle
+            else:
+                low = middle
+        return low
+
+
+def _require_images(images):
+    if not len(images):
+        raise ValueError("images must be one or more, got none")
+
+
+def _over_batches(function, arrays, batch_size, on_progress=None):
+    """The results of `function`, a tuple of arrays [B, ...], over all of `arrays` [N, ...] in batches of one shape."""
+    total = len(arrays[0])
+    size = min(batch_size, total)
+    parts = []
+    for start in range(0, total, size):
+        count = min(size, total - start)
+        # The last batch is filled up with the first images, so that there is one shape.
+        index = np.concatenate([np.arange(start, start + count), np.arange(size - count)])
+        parts.append([np.asarray(part)[:count] for part in function(*(array[index] for array in arrays))])
+        if on_progress:
+            on_progress(start + count, total)
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
