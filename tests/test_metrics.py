@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfrobust.metrics import SignAttack, rho
+from tfrobust.metrics import RhoMeter, SignAttack
 
 
 def linear(weights, bias):
@@ -13,6 +13,10 @@ def linear(weights, bias):
     model = keras.Sequential([keras.Input((1, 2, 1)), keras.layers.Flatten(), dense])
     dense.set_weights([np.array([[0, weights[0]], [0, weights[1]]], np.float32), np.array([0, bias], np.float32)])
     return model
+
+
+def rho(model, x, on_progress=None, **options):
+    return RhoMeter(model, **options)(x, on_progress)
 
 
 def images(*rows):

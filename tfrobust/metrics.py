@@ -32,51 +32,60 @@ class Rho(NamedTuple):
     sizes: np.ndarray
 
 
-def rho(
-    classifier: keras.Model,
-    images: np.ndarray,
-    *,
-    iterations: int = 50,
-    norm: str = "l2",
-    center: np.ndarray | float = 0.0,
-    batch_size: int = 500,
-    precision: Precision = "auto",
-    on_progress: Progress | None = None,
-) -> Rho:
-    """How far images must move to leave the class that the classifier gives them.
+class RhoMeter:
+    """How far images must move to leave the class that the classifier gives them, by DeepFool.
 
     As in the code of Deep Defense every image counts, whether its class is right or not, and none is clipped. The
     nearest boundaries are looked for in `precision`; the steps onto them and the classes are float32.
 
+        meter = RhoMeter(classifier, iterations=50)
+        meter(images).value
+
     Args:
-      images: [N, H, W, C] in [0, 1].
+      classifier: a built keras.Model, pixels in [0, 1] -> logits; its weights may change between calls.
       iterations: of DeepFool; the code of Deep Defense makes 5, that of DeepFool 50.
+      norm: "l2" or "linf".
       center: what counts as 0 in |x|; see `relative_size`.
-      on_progress: called with the number of images done and of all.
 
     Raises:
-      ValueError: for no images, and as in `deepfool_perturbation`.
+      ValueError: from calls, for no images, and as in `deepfool_perturbation`.
     """
-    _require_images(images)
-    functions = precisions.functions(classifier, precision)
 
-    @tf.function(autograph=False)
-    def measure(x):
-        y = tf.argmax(functions.judge_fn(x), axis=-1)
-        found = deepfool_perturbation(
-            functions.judge_fn,
-            x,
-            y,
-            iterations=iterations,
-            norm=norm,
-            choose_fn=functions.gradient_fn(),
-            differentiable=False,
-        )
-        return relative_size(found.delta, x, norm, center), found.crossed
+    def __init__(
+        self,
+        classifier: keras.Model,
+        *,
+        iterations: int = 50,
+        norm: str = "l2",
+        center: np.ndarray | float = 0.0,
+        batch_size: int = 500,
+        precision: Precision = "auto",
+    ):
+        self._batch_size = batch_size
+        functions = precisions.functions(classifier, precision)
 
-    sizes, crossed = _over_batches(measure, (images,), batch_size, on_progress)
-    measured = sizes[np.isfinite(sizes)]
-    return Rho(float(np.mean(measured)) if len(measured) else float("nan"), float(np.mean(crossed)), sizes)
+        @tf.function(autograph=False, reduce_retracing=True)
+        def measure(x):
+            y = tf.argmax(functions.judge_fn(x), axis=-1)
+            found = deepfool_perturbation(
+                functions.judge_fn,
+                x,
+                y,
+                iterations=iterations,
+                norm=norm,
+                choose_fn=functions.gradient_fn(),
+                differentiable=False,
+            )
+            return relative_size(found.delta, x, norm, center), found.crossed
+
+        self._measure = measure
+
+    def __call__(self, images: np.ndarray, on_progress: Progress | None = None) -> Rho:
+        """Measures images [N, H, W, C] in [0, 1]; `on_progress` is called with how many are done, and of how many."""
+        _require_images(images)
+        sizes, crossed = _over_batches(self._measure, (images,), self._batch_size, on_progress)
+        measured = sizes[np.isfinite(sizes)]
+        return Rho(float(np.mean(measured)) if len(measured) else float("nan"), float(np.mean(crossed)), sizes)
 
 
 class SignAttack:

@@ -3,30 +3,47 @@
 from collections.abc import Callable, Mapping
 
 import keras
+import numpy as np
 
-from tfrobust.datasets import DatasetSpec
-from tfrobust.models import cifar10, mnist, small, tramer
+from tfrobust.datasets import Arrays, DatasetSpec
+from tfrobust.models import cifar10, deep_defense, mnist, small, tramer
 from train import common
 
-# Builders of (seed, data) by name. `challenge` takes --initializer; the others start as their authors' do.
-MNIST: Mapping[str, Callable[[int, DatasetSpec], keras.Model]] = {
-    "challenge": lambda seed, data: mnist.challenge_cnn(
+
+def _with_mean_image(build):
+    """A builder of a network that subtracts the mean training image and reads pixels from 0 to --input_scale."""
+
+    def built(seed, data, train):
+        mean = 255 * train.images.mean(axis=0, dtype=np.float64)
+        return build(seed=seed, mean_image=mean, input_scale=common.INPUT_SCALE.value, **_sizes(data))
+
+    return built
+
+
+# Builders of (seed, data, train) by name. `challenge` takes --initializer; the others start as their authors' do.
+MNIST: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
+    "challenge": lambda seed, data, _: mnist.challenge_cnn(
         seed=seed, initializer=common.INITIALIZER.value, **_sizes(data)
     ),
-    "tramer_a": lambda seed, data: tramer.tramer("a", seed=seed, **_sizes(data)),
-    "tramer_b": lambda seed, data: tramer.tramer("b", seed=seed, **_sizes(data)),
-    "tramer_c": lambda seed, data: tramer.tramer("c", seed=seed, **_sizes(data)),
-    "tramer_d": lambda seed, data: tramer.tramer("d", seed=seed, **_sizes(data)),
+    "tramer_a": lambda seed, data, _: tramer.tramer("a", seed=seed, **_sizes(data)),
+    "tramer_b": lambda seed, data, _: tramer.tramer("b", seed=seed, **_sizes(data)),
+    "tramer_c": lambda seed, data, _: tramer.tramer("c", seed=seed, **_sizes(data)),
+    "tramer_d": lambda seed, data, _: tramer.tramer("d", seed=seed, **_sizes(data)),
+    "mlp": _with_mean_image(deep_defense.mlp),
+    "mlp_bn": _with_mean_image(deep_defense.mlp_bn),
+    "lenet": _with_mean_image(deep_defense.lenet),
 }
-CIFAR10: Mapping[str, Callable[[int, DatasetSpec], keras.Model]] = {
-    "wide": lambda seed, data: cifar10.challenge_resnet(seed=seed, filters=cifar10.WIDE, **_sizes(data)),
-    "narrow": lambda seed, data: cifar10.challenge_resnet(seed=seed, filters=cifar10.NARROW, **_sizes(data)),
-    "small": lambda seed, data: small.small_cnn(seed=seed, **_sizes(data)),
+CIFAR10: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
+    "wide": lambda seed, data, _: cifar10.challenge_resnet(seed=seed, filters=cifar10.WIDE, **_sizes(data)),
+    "narrow": lambda seed, data, _: cifar10.challenge_resnet(seed=seed, filters=cifar10.NARROW, **_sizes(data)),
+    "small": lambda seed, data, _: small.small_cnn(seed=seed, **_sizes(data)),
+    "convnet": _with_mean_image(deep_defense.convnet),
+    "nin": _with_mean_image(deep_defense.nin),
 }
 
 
-def builder(table: Mapping[str, Callable], data: DatasetSpec, seed: int) -> Callable[[], keras.Model]:
-    """What builds the network of --architecture, by default the first of `table`.
+def builder(table: Mapping[str, Callable], data: DatasetSpec, seed: int) -> Callable[[Arrays], keras.Model]:
+    """What builds the network of --architecture, by default the first of `table`, for a training set.
 
     Raises:
       ValueError: if it is not in `table`.
@@ -34,7 +51,7 @@ def builder(table: Mapping[str, Callable], data: DatasetSpec, seed: int) -> Call
     name = common.ARCHITECTURE.value or next(iter(table))
     if name not in table:
         raise ValueError(f"architecture must be one of {', '.join(table)} here, got {name!r}")
-    return lambda: table[name](seed, data)
+    return lambda train: table[name](seed, data, train)
 
 
 def _sizes(data):

@@ -10,7 +10,7 @@ from absl import flags
 
 from eval import common as eval_common
 from tfrobust import datasets
-from train import architectures, common, session
+from train import architectures, common, robustness, session
 
 flags.adopt_module_key_flags(common)
 
@@ -20,7 +20,8 @@ def main() -> None:
     data = datasets.spec(eval_common.DATASET.value)
     if data.name != "cifar10":
         raise ValueError(f"dataset must be cifar10 here, got {data.name!r}, which python -m train.mnist is for")
-    session.run(architectures.builder(architectures.CIFAR10, data, eval_common.SEED.value))
+    build = architectures.builder(architectures.CIFAR10, data, eval_common.SEED.value)
+    session.run(robustness.RobustnessTask(build))
 
 
 if __name__ == "__main__":

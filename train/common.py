@@ -3,6 +3,8 @@
 Keys of the challenges' config.json are flags under their original names.
 """
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 from absl import flags, logging
@@ -15,13 +17,23 @@ from tfrobust.trainers import AdversarialTrainer
 from train import optimizer_flags
 
 MAX_STEPS = flags.DEFINE_integer("max_num_training_steps", 100_000, "Updates of the weights.", lower_bound=1)
+EPOCHS = flags.DEFINE_float(
+    "epochs", None, "Passes over the training set, in place of --max_num_training_steps.", lower_bound=0.0
+)
 OUTPUT_STEPS = flags.DEFINE_integer(
     "num_output_steps", 100, "Steps from one line of progress to the next.", lower_bound=1
 )
 SUMMARY_STEPS = flags.DEFINE_integer("num_summary_steps", 100, "Steps between TensorBoard scalars.", lower_bound=1)
 CHECKPOINT_STEPS = flags.DEFINE_integer("num_checkpoint_steps", 300, "Steps between checkpoints.", lower_bound=1)
 
-ADVERSARIAL = flags.DEFINE_bool("adversarial", True, "Train on adversarial examples; --noadversarial trains naturally.")
+ADVERSARIAL = flags.DEFINE_bool(
+    "adversarial",
+    None,
+    "Train on adversarial examples; --noadversarial trains naturally. Default: true, for train.deep_defense false.",
+)
+CLEAN_WEIGHT = flags.DEFINE_float(
+    "clean_weight", 0.0, "Weight of natural images in the loss, beside adversarial ones: alpha.", 0.0, 1.0
+)
 STEP_DECAY = flags.DEFINE_float(
     "step_decay", 1.0, "What the length of each attack step is multiplied by for the next one.", 0.0, 1.0
 )
@@ -43,8 +55,15 @@ DROP_TAIL = flags.DEFINE_bool(
 ARCHITECTURE = flags.DEFINE_string(
     "architecture",
     None,
-    "The network: challenge, tramer_a, tramer_b, tramer_c or tramer_d for train.mnist; wide, narrow or small for "
-    "train.cifar10. Default: the challenge's, challenge and wide.",
+    "The network: challenge, tramer_a, tramer_b, tramer_c, tramer_d, mlp, mlp_bn or lenet for train.mnist; wide, "
+    "narrow, small, convnet or nin for train.cifar10. Default: the challenge's, challenge and wide.",
+)
+INPUT_SCALE = flags.DEFINE_float(
+    "input_scale",
+    255.0,
+    "What pixels of the networks of Deep Defense (mlp, mlp_bn, lenet, convnet, nin) go up to inside; 255 is the "
+    "original's, and 1 easier to train from scratch.",
+    lower_bound=1e-6,
 )
 INITIALIZER = flags.DEFINE_enum(
     "initializer",
@@ -78,13 +97,13 @@ ALIASES = (*attack_flags.ALIASES, "seed", "num_examples")
 _FREE = {
     *("model_dir", "max_num_training_steps", "num_output_steps", "num_summary_steps", "num_checkpoint_steps"),
     *("model", "config", "num_eval_examples", "eval_batch_size", "eval_on_cpu", "store_adv_path", "suite", "attacks"),
-    *("compare_undefended", "data_dir", "distribution", "checkpoint"),
+    *("compare_undefended", "data_dir", "distribution", "checkpoint", "epochs"),
 }
 
 
 def training_attack(threat: ThreatModel) -> PGD | None:
     """The attack that is trained against, or None for --noadversarial; `threat` is what is evaluated."""
-    if not ADVERSARIAL.value:
+    if ADVERSARIAL.value is False:
         return None
     if TRAINING_EPSILON.value is not None:
         threat = ThreatModel(threat.norm, TRAINING_EPSILON.value)
@@ -93,16 +112,24 @@ def training_attack(threat: ThreatModel) -> PGD | None:
 
 def compiled_trainer(classifier: keras.Model, attack: PGD | None) -> AdversarialTrainer:
     """A trainer of `classifier` with the optimizer and loss of the flags; call it in the strategy's scope."""
-    trainer = AdversarialTrainer(
-        classifier,
-        attack,
-        seed=common.SEED.value,
-        epsilon_warmup_steps=round(EPSILON_WARMUP.value * MAX_STEPS.value) if attack else 0,
-        natural_accuracy_every=min(10, OUTPUT_STEPS.value),
-        weight_decay=optimizer_flags.WEIGHT_DECAY.value,
-        attack_batch_norm=ATTACK_BATCH_NORM.value,
-        precision=common.PRECISION.value,
-    )
+    return compiled(AdversarialTrainer(classifier, attack, **trainer_options(attack)))
+
+
+def trainer_options(attack: PGD | None) -> dict:
+    """What every trainer takes from the flags."""
+    return {
+        "seed": common.SEED.value,
+        "epsilon_warmup_steps": round(EPSILON_WARMUP.value * MAX_STEPS.value) if attack else 0,
+        "natural_accuracy_every": min(10, OUTPUT_STEPS.value),
+        "weight_decay": optimizer_flags.WEIGHT_DECAY.value,
+        "clean_weight": CLEAN_WEIGHT.value,
+        "attack_batch_norm": ATTACK_BATCH_NORM.value,
+        "precision": common.PRECISION.value,
+    }
+
+
+def compiled(trainer: AdversarialTrainer) -> AdversarialTrainer:
+    """`trainer` with the optimizer and the loss of the flags."""
     trainer.compile(
         optimizer=optimizer_flags.optimizer(MAX_STEPS.value),
         loss=optimizer_flags.loss,
@@ -112,6 +139,18 @@ def compiled_trainer(classifier: keras.Model, attack: PGD | None) -> Adversarial
         ],
     )
     return trainer
+
+
+def resolve_epochs(examples: int) -> None:
+    """Makes --max_num_training_steps of --epochs, if they are given, for so many training examples."""
+    if EPOCHS.value is None:
+        return
+    flags.FLAGS.max_num_training_steps = max(1, round(EPOCHS.value * steps_per_epoch(examples)))
+
+
+def steps_per_epoch(examples: int) -> int:
+    """How many batches make a pass over so many training examples."""
+    return max(1, round(examples / optimizer_flags.BATCH_SIZE.value))
 
 
 def strategy() -> tf.distribute.Strategy:
@@ -131,24 +170,23 @@ def strategy() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
-def flag_lines() -> list[str]:
-    """The flags of this run as `--name=value`, for --flagfile."""
-    lines = []
-    for module in ("eval.common", "eval.attack_flags", "train.common", "train.optimizer_flags"):
-        for flag in flags.FLAGS.flags_by_module_dict()[module]:
-            # --checkpoint is about one start of the program, not about the run.
-            if flag.name not in (*ALIASES, "checkpoint") and flag.value is not None:
-                lines.append(flag.serialize())
-    return lines
+def flag_lines(more: Sequence[str] = ()) -> list[str]:
+    """The flags of this run as `--name=value`, for --flagfile: those of all runs, and those named `more`."""
+    by_module = flags.FLAGS.flags_by_module_dict()
+    shared = ("eval.common", "eval.attack_flags", "train.common", "train.optimizer_flags")
+    recorded = [flag for module in shared for flag in by_module[module]] + [flags.FLAGS[name] for name in more]
+    # --checkpoint is about one start of the program, not about the run.
+    left_out = (*ALIASES, "checkpoint")
+    return [flag.serialize() for flag in recorded if flag.name not in left_out and flag.value is not None]
 
 
-def check_same_run(recorded: list[str]) -> None:
-    """Compares the flags of a run that is to be continued with the present ones.
+def check_same_run(recorded: list[str], more: Sequence[str] = ()) -> None:
+    """Compares the flags of a run that is to be continued with the present ones; `more` is that of `flag_lines`.
 
     Raises:
       ValueError: if one differs that changes what is computed.
     """
-    then, now = (_values(lines) for lines in (recorded, flag_lines()))
+    then, now = (_values(lines) for lines in (recorded, flag_lines(more)))
     changed = []
     for name in sorted({*then, *now} - _FREE):
         # A flag that the recorded version did not have yet stands at its default, which is what there was before it.

@@ -9,7 +9,7 @@ from absl import flags
 
 from eval import common as eval_common
 from tfrobust import datasets
-from train import architectures, common, session
+from train import architectures, common, robustness, session
 
 flags.adopt_module_key_flags(common)
 
@@ -19,7 +19,8 @@ def main() -> None:
     data = datasets.spec(eval_common.DATASET.value)
     if data.name == "cifar10":
         raise ValueError("dataset must be mnist or digits here, got 'cifar10', which python -m train.cifar10 is for")
-    session.run(architectures.builder(architectures.MNIST, data, eval_common.SEED.value))
+    build = architectures.builder(architectures.MNIST, data, eval_common.SEED.value)
+    session.run(robustness.RobustnessTask(build))
 
 
 if __name__ == "__main__":

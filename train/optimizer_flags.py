@@ -60,6 +60,9 @@ RATE_DECAY = flags.DEFINE_float(
     0.0,
     1.0,
 )
+RATE_HALVING = flags.DEFINE_float(
+    "learning_rate_halving", 0.0, "Fraction of the training, its last part, at half of --learning_rate.", 0.0, 1.0
+)
 ADAM_EPSILON = flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon; 1e-8 is TensorFlow 1's, as in the original.")
 LOSS_REDUCTION = flags.DEFINE_enum(
     "loss_reduction", "sum", ["sum", "mean"], "Of the cross-entropies in a batch; the original's is the sum."
@@ -83,13 +86,20 @@ def loss(y, logits):
 def optimizer(total: int) -> keras.optimizers.Optimizer:
     """The optimizer of the flags, whose schedule is over after `total` updates."""
     rate = LEARNING_RATE.value
+    smooth = RATE_WARMUP.value or RATE_DECAY.value
+    if bool(STEP_SIZE_SCHEDULE.value) + bool(smooth) + bool(RATE_HALVING.value) > 1:
+        raise ValueError(
+            "step_size_schedule, learning_rate_halving, and learning_rate_warmup or learning_rate_decay exclude each "
+            "other"
+        )
     if STEP_SIZE_SCHEDULE.value:
-        if RATE_WARMUP.value or RATE_DECAY.value:
-            raise ValueError("step_size_schedule excludes learning_rate_warmup and learning_rate_decay")
         steps, rates = zip(*STEP_SIZE_SCHEDULE.value, strict=True)
         # A rate holds from the update after its step on, as in the original.
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(list(steps[1:]), list(rates))
-    elif RATE_WARMUP.value or RATE_DECAY.value:
+    elif RATE_HALVING.value:
+        last = total - round(RATE_HALVING.value * total)
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay([last], [rate, rate / 2])
+    elif smooth:
         warmup, decay = round(RATE_WARMUP.value * total), round(RATE_DECAY.value * total)
         rate = WarmupLinearDecay(rate, total, warmup_steps=warmup, decay_from=total - decay)
     average = {"use_ema": True, "ema_momentum": WEIGHT_AVERAGE.value} if WEIGHT_AVERAGE.value else {}

@@ -39,8 +39,9 @@ class Progress(keras.callbacks.Callback):
         seconds = time.perf_counter() - start
         speed = (self._step - then) * self._batch_size / seconds
         remaining = (self._total - self._step) * seconds / (self._step - then)
+        regularizer = f"regulariser {logs['regularizer']:.3f}  " if "regularizer" in logs else ""
         text = (
-            f"loss {logs['xent']:.3f}  natural {logs.get('natural_accuracy', float('nan')):.1%}  "
+            f"loss {logs['xent']:.3f}  {regularizer}natural {logs.get('natural_accuracy', float('nan')):.1%}  "
             f"{'adversarial' if self.model.attack else 'training'} {logs['adversarial_accuracy']:.1%}  "
             f"{speed:.0f} examples/s"
         )

@@ -8,80 +8,91 @@ import keras
 import tensorflow as tf
 
 from eval import common as eval_common
-from eval import output_files, tables
-from tfrobust import batches, checkpoints, datasets, export, loading, reports
+from eval import output_files
+from tfrobust import batches, checkpoints, datasets, export, loading
 from tfrobust.attacks.base import describe
+from tfrobust.trainers import AdversarialTrainer
 from train import common, optimizer_flags
 from train.progress import Progress
-from train.stopping import StopOnSignal
-from train.summaries import Summaries, save_strip
+from train.stopping import StopOnNonFinite, StopOnSignal
+from train.summaries import Summaries
 
 FLAGS_FILE = "flags.txt"
 MODEL_FILE = loading.KERAS_FILE
 STRIP_EXAMPLES = 10
 
 
-def run(build_classifier) -> None:
-    """Trains the classifier that `build_classifier()` makes, as the flags say, and leaves in --model_dir:
+class Task:
+    """What a run trains, and what it does with the result; the flags say the rest.
 
-    flags.txt, checkpoints, TensorBoard events, model.keras, saved_model/1, report.json, adversarial_examples.png;
-    with --compare_undefended also undefended_report.json.
+    Attributes:
+      flags: names of flags that are recorded beside those of all runs.
+    """
+
+    flags: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raises ValueError for flags that do not fit: called before anything is read or written."""
+
+    def classifier(self, train: datasets.Arrays) -> keras.Model:
+        """The network at step 0; called in the strategy's scope."""
+        raise NotImplementedError
+
+    def trainer(self, classifier: keras.Model, train: datasets.Arrays) -> AdversarialTrainer:
+        """What trains it, compiled; called in the strategy's scope."""
+        raise NotImplementedError
+
+    def training_data(self, train: datasets.Arrays, classifier: keras.Model) -> datasets.Arrays:
+        """The examples that batches are made of; `classifier` is the one at step 0."""
+        return train
+
+    def callbacks(self, test: datasets.Arrays, model_dir: pathlib.Path, start_step: int) -> list:
+        """Callbacks beside those of every run."""
+        return []
+
+    def finish(self, classifier: keras.Model, train: datasets.Arrays, test: datasets.Arrays, model_dir) -> None:
+        """Tells how good the trained classifier is, which has been saved."""
+        raise NotImplementedError
+
+
+def run(task: Task) -> None:
+    """Trains as the task and the flags say, and leaves in --model_dir:
+
+    flags.txt, checkpoints, TensorBoard events, model.keras, saved_model/1, and what `task.finish` writes.
     """
     if not eval_common.MODEL_DIR.value:
         raise ValueError("model_dir must be given: --model_dir=FOLDER, where everything is written")
-    if eval_common.STORE_ADV_PATH.value:
-        output_files.check_adversarial_path(eval_common.STORE_ADV_PATH.value)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-    threat = eval_common.threat_model()
-    rows = eval_common.table(threat)  # raises where they are not for a closing table
-    attack = common.training_attack(threat)
-    name = eval_common.DATASET.value
-    train = datasets.load(name, "train", data_dir=eval_common.DATA_DIR.value)
+    task.check()
+    train = datasets.load(eval_common.DATASET.value, "train", data_dir=eval_common.DATA_DIR.value)
     test = eval_common.load_test_set()
     train = datasets.Arrays(*(part[common.HELD_OUT.value :] for part in train))
     if not len(train.labels):
         raise ValueError(f"held_out must leave some training examples, got {common.HELD_OUT.value}")
+    common.resolve_epochs(len(train.labels))
 
     model_dir = pathlib.Path(eval_common.MODEL_DIR.value)
-    check_model_dir(model_dir)
-    strategy = common.strategy()
-    with strategy.scope():
-        classifier = build_classifier()
-        trainer = common.compiled_trainer(classifier, attack)
+    check_model_dir(model_dir, task.flags)
+    with common.strategy().scope():
+        classifier = task.classifier(train)
+        examples = task.training_data(train, classifier)
+        trainer = task.trainer(classifier, train)
         model_dir.mkdir(parents=True, exist_ok=True)
         saved = checkpoints.TrainingCheckpoints(model_dir, trainer)
         start_step = restore(saved)
     with output_files.whole_file(str(model_dir / FLAGS_FILE)) as file:
-        file.write(("\n".join(common.flag_lines()) + "\n").encode())
+        file.write(("\n".join(common.flag_lines(task.flags)) + "\n").encode())
     checkpoints.save_architecture(model_dir, classifier)
-    fit(trainer, train, saved, model_dir, start_step)
+    fit(trainer, examples, saved, model_dir, start_step, task.callbacks(test, model_dir, start_step))
 
     export.save_keras(classifier, model_dir / MODEL_FILE)
     export.export_saved_model(classifier, model_dir / "saved_model" / "1")
     print(f"saved {model_dir}/{MODEL_FILE} and {model_dir}/saved_model/1")
-    report = tables.print_robustness_table(classifier, test, threat, rows, str(model_dir))
-    output_files.write_json(str(model_dir / "report.json"), output_files.report_content(report))
-    if eval_common.STORE_ADV_PATH.value:
-        output_files.write_adversarial_examples(eval_common.STORE_ADV_PATH.value, report, test.labels)
-    picture = model_dir / "adversarial_examples.png"
-    shown = slice(STRIP_EXAMPLES)
-    titles = [f"{y} → {p}" if y != p else f"{y}" for y, p in zip(test.labels, report.predictions, strict=True)]
-    with output_files.whole_file(str(picture)) as file:
-        save_strip(file, test.images[shown], report.x_adv[shown], threat.epsilon, titles[shown])
-    print(f"saved {picture}")
-    if common.COMPARE_UNDEFENDED.value:
-        with strategy.scope():
-            twin = common.compiled_trainer(build_classifier(), None)
-        total, size = common.MAX_STEPS.value, optimizer_flags.BATCH_SIZE.value
-        print(f"\ntraining the undefended twin: {total} steps of {size} natural images", flush=True)
-        twin.fit(training_batches(train, 0), callbacks=[progress(0)], verbose=0, shuffle=False)
-        undefended = eval_common.evaluate(twin.classifier, test, rows)
-        output_files.write_json(str(model_dir / "undefended_report.json"), output_files.report_content(undefended))
-        print_side_by_side(report, undefended)
+    task.finish(classifier, train, test, model_dir)
 
 
-def check_model_dir(model_dir: pathlib.Path) -> None:
+def check_model_dir(model_dir: pathlib.Path, more_flags: tuple[str, ...] = ()) -> None:
     """Refuses to continue a run in --model_dir with other flags, or from a checkpoint that is not there.
 
     Raises:
@@ -89,7 +100,7 @@ def check_model_dir(model_dir: pathlib.Path) -> None:
     """
     record = model_dir / FLAGS_FILE
     if record.is_file() and checkpoints.newest(model_dir):
-        common.check_same_run(record.read_text(encoding="utf-8").splitlines())
+        common.check_same_run(record.read_text(encoding="utf-8").splitlines(), more_flags)
     prefix = common.CHECKPOINT.value
     if prefix and not (pathlib.Path(f"{prefix}.index").is_file() and pathlib.Path(prefix).parent.samefile(model_dir)):
         raise ValueError(f"checkpoint must be one in {model_dir}, such as {model_dir}/checkpoint-300, got {prefix!r}")
@@ -146,7 +157,7 @@ def progress(start_step: int) -> Progress:
     )
 
 
-def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_step: int) -> None:
+def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_step: int, more_callbacks) -> None:
     """Trains from `start_step` to the end; leaves the program, after saving, on Ctrl-C and SIGTERM."""
     total = common.MAX_STEPS.value
     if start_step >= total:
@@ -158,6 +169,7 @@ def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_s
     stop = StopOnSignal()
     callbacks = [
         stop,
+        StopOnNonFinite(saved, every=common.CHECKPOINT_STEPS.value),
         Save(saved, every=common.CHECKPOINT_STEPS.value, total_steps=total),
         Summaries(
             model_dir,
@@ -167,6 +179,7 @@ def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_s
             images=train.images[:STRIP_EXAMPLES],
             labels=train.labels[:STRIP_EXAMPLES],
         ),
+        *more_callbacks,
         progress(start_step),
     ]
     # They tell of an earlier end of this run.
@@ -192,14 +205,3 @@ def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_s
             file=sys.stderr,
         )
         sys.exit(128 + stop.received)
-
-
-def print_side_by_side(report: reports.Report, undefended: reports.Report) -> None:
-    """The accuracies of both under each attack."""
-    rows = [("natural", report.clean_accuracy, undefended.clean_accuracy)]
-    rows += [(a.name, a.accuracy, b.accuracy) for a, b in zip(report.attacks, undefended.attacks, strict=True)]
-    rows += [("worst case", report.robust_accuracy, undefended.robust_accuracy)]
-    width = max(len(name) for name, _, _ in rows)
-    print(f"\n{'accuracy':{width}}  {'robust':>9}  {'undefended':>10}")
-    for name, robust, other in rows:
-        print(f"{name:{width}}  {robust:>9.2%}  {other:>10.2%}")

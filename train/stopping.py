@@ -1,8 +1,16 @@
-"""Ctrl-C and SIGTERM during training: finish the step, save, leave."""
+"""What ends training before its last step: Ctrl-C and SIGTERM, and numbers that are none."""
 
+import math
 import signal
 
 import keras
+import numpy as np
+
+from tfrobust import checkpoints
+
+
+class DivergedError(ValueError):
+    """The loss or the weights are not finite."""
 
 
 class StopOnSignal(keras.callbacks.Callback):
@@ -42,3 +50,39 @@ class StopOnSignal(keras.callbacks.Callback):
         self.received = number
         # Impatience is an answer as well.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# The loss itself may be infinite where each of its terms is finite.
+_TERMS = {"xent": "the cross-entropy", "regularizer": "the regulariser", "loss": "the loss"}
+
+
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Ends training at the first step whose loss is not finite, before anything of it is saved.
+
+    Args:
+      saved: the run's checkpoints, named in the error.
+      every: steps between checkpoints, before which the weights are looked at too.
+
+    Raises:
+      DivergedError: from training; it says which term it was.
+    """
+
+    def __init__(self, saved: checkpoints.TrainingCheckpoints, *, every: int):
+        super().__init__()
+        self._saved, self._every = saved, every
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Looks at the step's numbers."""
+        for name, words in _TERMS.items():
+            if not math.isfinite((logs or {}).get(name, 0.0)):
+                self._stop(words)
+        if self._saved.step % self._every == 0:
+            weights = self.model.classifier.trainable_variables
+            if not all(np.isfinite(weight.numpy()).all() for weight in weights):
+                self._stop("a weight")
+
+    def _stop(self, words):
+        raise DivergedError(
+            f"training diverged: {words} is not finite at step {self._saved.step}; the checkpoints before it are kept, "
+            "and a smaller learning rate may help"
+        )

@@ -1,0 +1,148 @@
+"""train.deep_defense: every method on a small network of digits, its files, and bad input."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
+from keras import layers
+
+from eval import common
+from tfrobust import datasets
+from train import curve, deep_defense
+
+SMALL = [
+    "--dataset=digits",
+    "--epochs=2",
+    "--training_batch_size=100",
+    "--num_output_steps=7",
+    "--num_summary_steps=7",
+    "--num_checkpoint_steps=14",
+    "--optimizer=momentum",
+    "--learning_rate=0.01",
+    "--learning_rate_halving=0.5",
+    "--loss_reduction=mean",
+    "--precision=float32",
+    "--num_eval_examples=60",
+    "--curve_examples=40",
+    "--c=10",
+]
+
+
+@flagsaver.flagsaver
+def train(model_dir, *arguments):
+    common.guarded(deep_defense.main, flags.FLAGS(["deep_defense", f"--model_dir={model_dir}", *SMALL, *arguments]))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    keras.utils.set_random_seed(0)
+    stack = [layers.AveragePooling2D(2), layers.Flatten(), layers.Dense(20), layers.BatchNormalization(), layers.ReLU()]
+    model = keras.Sequential([keras.Input((28, 28, 1)), *stack, layers.Dense(10, name="logits")])
+    model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    data = datasets.load("digits", "train")
+    model.fit(data.images, data.labels, epochs=10, batch_size=100, verbose=0)
+    path = tmp_path_factory.mktemp("reference") / "reference.keras"
+    model.save(path)
+    return path
+
+
+def test_deep_defense(reference, tmp_path, capsys):
+    train(tmp_path / "run", f"--reference={reference}")
+    printed = capsys.readouterr().out
+    # 1,437 images are 14 batches of 100.
+    assert "step 28/28" in printed and "regulariser" in printed
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["method"] == "deep_defense" and report["num_examples"] == 60
+    assert 0.9 < report["accuracy"] <= 1 and 0 < report["rho2_5"] <= report["rho2"] * 1.01
+    assert report["deepfool_success_rate"] > 0.95
+    assert f"accuracy {report['accuracy']:.2%}, rho2 {report['rho2']:.4g} (50 iterations)" in printed
+    rows = curve.read(tmp_path / "run" / "curve.csv")
+    assert [(row["step"], row["epoch"]) for row in rows] == [(0, 0), (14, 1), (28, 2)]
+    train(tmp_path / "clean", f"--reference={reference}", "--method=clean")
+    clean = curve.read(tmp_path / "clean" / "curve.csv")
+    assert clean[0] == rows[0] and rows[2]["rho2"] > 1.05 * clean[2]["rho2"] > 0
+    tags = set()
+    for path in (tmp_path / "run").glob("events.out.tfevents*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            tags.update(value.tag for value in event.summary.value)
+    assert {"test_accuracy", "test_rho2", "xent_adv"} <= tags
+    before, after = keras.models.load_model(reference), keras.models.load_model(tmp_path / "run" / "model.keras")
+    for old, new in zip(before.layers, after.layers, strict=True):
+        frozen = isinstance(old, layers.BatchNormalization)
+        for one, two in zip(old.get_weights(), new.get_weights(), strict=True):
+            assert np.array_equal(one, two) == frozen
+
+
+def test_a_finished_run_is_not_trained_again_and_one_with_other_flags_is_refused(reference, tmp_path, capsys):
+    train(tmp_path / "run", f"--reference={reference}", "--method=clean")
+    train(tmp_path / "run", f"--reference={reference}", "--method=clean")
+    assert "training is complete" in capsys.readouterr().out
+    assert len(curve.read(tmp_path / "run" / "curve.csv")) == 3
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", f"--reference={reference}", "--method=parseval")
+    assert "--method was clean and is parseval" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--method=clean"],
+        ["--method=parseval", "--parseval_beta=0.01"],
+        ["--method=adv_train_1"],
+        ["--method=adv_train_2", "--clean_weight=0.5", "--epsilon=0.1", "--k=1", "--a=0.1", "--norandom_start"],
+        ["--method=deep_defense", "--adversarial", "--epsilon=0.1", "--k=1", "--a=0.1"],
+        ["--method=deep_defense", "--regularized_layers=logits", "--deepfool_norm=linf"],
+    ],
+)
+def test_every_method_trains(reference, tmp_path, arguments, capsys):
+    train(tmp_path / "run", f"--reference={reference}", *arguments)
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["accuracy"] > 0.85 and report["rho2"] > 0
+    assert ("making 1437 images with DeepFool" in capsys.readouterr().out) == ("--method=adv_train_1" in arguments)
+
+
+def test_the_fixed_set_is_what_deepfool_makes(reference):
+    classifier = keras.models.load_model(reference)
+    data = datasets.Arrays(*(part[:50] for part in datasets.load("digits", "train")))
+    with flagsaver.flagsaver():
+        flags.FLAGS(["deep_defense"])
+        made = deep_defense.deepfool_set(classifier, data, batch_size=30)
+    assert made.images.shape == data.images.shape and np.array_equal(made.labels, data.labels)
+    before, after = (classifier.predict(images, verbose=0).argmax(axis=1) for images in (data.images, made.images))
+    assert np.mean(before != after) > 0.9
+
+
+def test_a_diverging_run_stops_and_names_the_term(reference, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train(tmp_path / "run", f"--reference={reference}", "--learning_rate=1e30", "--num_checkpoint_steps=1")
+    errors = capsys.readouterr().err
+    assert stopped.value.code == 1 and "training diverged: " in errors and " is not finite at step " in errors
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "reference must be given: --reference=FILE"),
+        (["--reference=nowhere.keras"], "reference nowhere.keras does not exist"),
+        (
+            ["--reference={other}"],
+            "reference must take images (28, 28, 1) and return 10 logits for digits, got (4, 4, 1)",
+        ),
+        (["--reference={reference}", "--regularized_layers=flatten"], "layers must be some of those with weights"),
+        (["--reference={reference}", "--step_size_schedule=[[0, 0.1]]"], "exclude each other"),
+    ],
+)
+def test_bad_input_gets_one_line_and_writes_nothing(reference, tmp_path, capsys, arguments, message):
+    other = tmp_path / "other.keras"
+    keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(10)]).save(other)
+    arguments = [argument.format(reference=reference, other=other) for argument in arguments]
+    with pytest.raises(SystemExit) as stopped:
+        train(tmp_path / "run", *arguments)
+    errors = capsys.readouterr().err
+    assert stopped.value.code == 1 and message in errors and errors.count("\n") == 1
+    assert not (tmp_path / "run").exists()

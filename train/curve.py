@@ -1,0 +1,81 @@
+"""Accuracy and rho2 over the epochs of a training run, as CSV and in TensorBoard."""
+
+import csv
+import io
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from eval import output_files
+from tfrobust import datasets, metrics
+
+FILE = "curve.csv"
+COLUMNS = ("step", "epoch", "accuracy", "rho2")
+
+
+class Curve(keras.callbacks.Callback):
+    """Measures at the start, after every `every` steps and at the end, and writes what was measured so far.
+
+    rho2 is that of the code of Deep Defense: DeepFool with 5 iterations. A resumed run goes on in the file that is
+    there, behind the step at which it starts.
+
+    Args:
+      model_dir: folder of the file and of TensorBoard's events.
+      test: what is measured on.
+      center: see `tfrobust.metrics.RhoMeter`.
+      start_step: the step at which training starts.
+      every: steps of an epoch.
+    """
+
+    ITERATIONS = 5
+
+    def __init__(self, model_dir, test: datasets.Arrays, *, center: np.ndarray, start_step: int, every: int):
+        super().__init__()
+        self._folder, self._test, self._center = pathlib.Path(model_dir), test, center
+        self._meter = None
+        self._step, self._every = start_step, every
+        self._rows = [row for row in read(self._folder / FILE) if row["step"] < start_step]
+
+    def on_train_begin(self, logs=None):
+        """Measures the classifier that training starts with."""
+        self._writer = tf.summary.create_file_writer(str(self._folder))
+        self._meter = metrics.RhoMeter(self.model.classifier, iterations=self.ITERATIONS, center=self._center)
+        self._measure()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Measures after an epoch."""
+        self._step += 1
+        if self._step % self._every == 0:
+            self._measure()
+
+    def on_train_end(self, logs=None):
+        """Closes the event file."""
+        self._writer.close()
+
+    def _measure(self):
+        classifier = self.model.classifier
+        predictions = classifier.predict(self._test.images, batch_size=500, verbose=0).argmax(axis=-1)
+        accuracy = float(np.mean(predictions == self._test.labels))
+        found = self._meter(self._test.images)
+        row = {"step": self._step, "epoch": self._step / self._every, "accuracy": accuracy, "rho2": found.value}
+        self._rows.append(row)
+        with self._writer.as_default(step=self._step):
+            for name in ("accuracy", "rho2"):
+                tf.summary.scalar(f"test_{name}", row[name])
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: f"{row[name]:.6g}" for name in COLUMNS} for row in self._rows)
+        with output_files.whole_file(str(self._folder / FILE)) as file:
+            file.write(text.getvalue().encode())
+
+
+def read(path) -> list[dict[str, float]]:
+    """The rows of a curve; none if there is no file."""
+    try:
+        text = pathlib.Path(path).read_text()
+    except FileNotFoundError:
+        return []
+    return [{name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(text.splitlines())]

@@ -1,0 +1,177 @@
+"""Fine-tunes a trained classifier by Deep Defense, or by a method that it is compared with (Yan, Guo and Zhang 2018).
+
+    python -m train.deep_defense --flagfile=train/flags/deep_defense_mnist_lenet.flags
+    python -m train.deep_defense --flagfile=train/flags/deep_defense_mnist_lenet.flags --method=parseval \
+        --model_dir=models/lenet_parseval
+
+Accuracy and rho2 are written after every epoch, to curve.csv and TensorBoard. A run that was stopped goes on where it
+was when the same command is given again.
+"""
+
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from eval import common as eval_common
+from eval import output_files, provenance, tables
+from tfrobust import datasets, loading, metrics
+from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
+from tfrobust.models.deep_defense_reference import load_lenet
+from tfrobust.precision import AttackTwin
+from tfrobust.trainers import AdversarialTrainer, DeepDefense, DeepDefenseTrainer, ParsevalTrainer
+from train import common, session
+from train.curve import Curve
+
+METHODS = ("deep_defense", "parseval", "adv_train_1", "adv_train_2", "clean")
+METHOD = flags.DEFINE_enum(
+    "method",
+    "deep_defense",
+    METHODS,
+    "parseval: Cisse et al. 2017; adv_train_1: on a fixed set that DeepFool makes of the training set with the "
+    "reference; adv_train_2: on natural and FGSM images, weighted by --clean_weight; clean: nothing but fine-tuning.",
+)
+REFERENCE = flags.DEFINE_string(
+    "reference",
+    None,
+    "The trained classifier to start from: a .keras file, a --model_dir, or DeepFool's LeNet as .npz.",
+)
+LAMBDA = flags.DEFINE_float("lambda", 15.0, "Weight of Deep Defense's regulariser.", lower_bound=0.0)
+C = flags.DEFINE_float("c", 25.0, "Deep Defense: scale of correctly classified images.", lower_bound=0.0)
+D = flags.DEFINE_float("d", 5.0, "Deep Defense: scale of misclassified images.", lower_bound=0.0)
+ITERATIONS = flags.DEFINE_integer("deepfool_iterations", 5, "Deep Defense: steps of DeepFool.", lower_bound=1)
+DEEPFOOL_NORM = flags.DEFINE_enum("deepfool_norm", "l2", ["l2", "linf"], "Deep Defense: norm of the perturbation.")
+LAYERS = flags.DEFINE_list("regularized_layers", None, "Deep Defense: layers that it moves, by name; default: all.")
+BETA = flags.DEFINE_float("parseval_beta", 3e-4, "Parseval: length of the step after each update.", lower_bound=0.0)
+FRACTION = flags.DEFINE_float("parseval_fraction", 0.3, "Parseval: part of the columns in a step.", 1e-6, 1.0)
+CURVE_EXAMPLES = flags.DEFINE_integer(
+    "curve_examples", 2000, "Test examples, the first ones, of the curve; 0 for all.", lower_bound=0
+)
+flags.adopt_module_key_flags(common)
+
+# Of the set that adversarial training I is made on, as in DeepFool's own experiment.
+SET_ITERATIONS = 50
+
+
+class DeepDefenseTask(session.Task):
+    """Fine-tuning by --method."""
+
+    flags = tuple(
+        holder.name for holder in (METHOD, REFERENCE, LAMBDA, C, D, ITERATIONS, DEEPFOOL_NORM, LAYERS, BETA, FRACTION)
+    )
+
+    def check(self):
+        """Finds the reference."""
+        if not REFERENCE.value:
+            raise ValueError("reference must be given: --reference=FILE, the trained classifier to start from")
+        if not pathlib.Path(REFERENCE.value).exists():
+            raise ValueError(f"reference {REFERENCE.value} does not exist")
+        self._attack = None
+        if METHOD.value == "adv_train_2" or (METHOD.value == "deep_defense" and common.ADVERSARIAL.value):
+            self._attack = common.training_attack(eval_common.threat_model())
+
+    def classifier(self, train):
+        """The reference, with batch normalisation frozen."""
+        self._examples = len(train.labels)
+        self._center = train.images.mean(axis=0, dtype=np.float64)
+        if REFERENCE.value.endswith(".npz"):
+            classifier = load_lenet(REFERENCE.value, 255 * self._center)
+        else:
+            classifier = loading.load_classifier(REFERENCE.value)
+        data = datasets.spec(eval_common.DATASET.value)
+        if not isinstance(classifier, keras.Model):
+            raise ValueError(f"reference must be a .keras file, whose weights can be trained, got {REFERENCE.value}")
+        if classifier.input_shape[1:] != data.image_shape or classifier.output_shape[-1] != data.num_classes:
+            raise ValueError(
+                f"reference must take images {data.image_shape} and return {data.num_classes} logits for {data.name}, "
+                f"got {classifier.input_shape[1:]} and {classifier.output_shape[1:]}"
+            )
+        for layer in classifier.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
+        return classifier
+
+    def training_data(self, train, classifier):
+        """The training set; for adversarial training I what DeepFool makes of it."""
+        return deepfool_set(classifier, train) if METHOD.value == "adv_train_1" else train
+
+    def trainer(self, classifier, train):
+        """The trainer of --method."""
+        options = common.trainer_options(self._attack)
+        if METHOD.value == "deep_defense":
+            regularizer = DeepDefense(
+                strength=LAMBDA.value,
+                c=C.value,
+                d=D.value,
+                iterations=ITERATIONS.value,
+                norm=DEEPFOOL_NORM.value,
+                center=self._center,
+            )
+            trainer = DeepDefenseTrainer(classifier, regularizer, self._attack, layers=LAYERS.value, **options)
+        elif METHOD.value == "parseval":
+            trainer = ParsevalTrainer(classifier, beta=BETA.value, fraction=FRACTION.value, **options)
+        else:
+            trainer = AdversarialTrainer(classifier, self._attack, **options)
+        return common.compiled(trainer)
+
+    def callbacks(self, test, model_dir, start_step):
+        """The curve."""
+        count = CURVE_EXAMPLES.value or len(test.labels)
+        shown = datasets.Arrays(*(part[:count] for part in test))
+        every = common.steps_per_epoch(self._examples)
+        return [Curve(model_dir, shown, center=self._center, start_step=start_step, every=every)]
+
+    def finish(self, classifier, train, test, model_dir):
+        """Prints accuracy and rho2 on the test set and writes them to report.json."""
+        found = measure(classifier, test, self._center)
+        print(f"accuracy {found['accuracy']:.2%}, rho2 {found['rho2']:.4g} (50 iterations), {found['rho2_5']:.4g} (5)")
+        content = {"method": METHOD.value, "num_examples": len(test.labels), **found, **provenance.made_by()}
+        output_files.write_json(str(model_dir / "report.json"), content)
+
+
+def measure(classifier: keras.Model, test: datasets.Arrays, center: np.ndarray) -> dict[str, float]:
+    """Accuracy, rho2 after 50 and after 5 iterations of DeepFool, and its success rate after 50."""
+    predictions = classifier.predict(test.images, batch_size=500, verbose=0).argmax(axis=-1)
+    values = {"accuracy": float(np.mean(predictions == test.labels))}
+    for key, iterations in (("rho2", 50), ("rho2_5", 5)):
+        meter = metrics.RhoMeter(classifier, iterations=iterations, center=center)
+        found = meter(test.images, lambda done, total: tables.show_progress("rho2", done, total))
+        values[key] = found.value
+        if iterations == 50:
+            values["deepfool_success_rate"] = found.success_rate
+    tables.clear_progress()
+    return values
+
+
+def deepfool_set(classifier: keras.Model, train: datasets.Arrays, batch_size: int = 500) -> datasets.Arrays:
+    """The training images as DeepFool changes them, with their labels (Moosavi-Dezfooli et al. 2016, section 4.2).
+
+    As there they are not clipped: a change that only just crosses a boundary would not survive it.
+    """
+    twin = AttackTwin(classifier, eval_common.PRECISION.value)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def perturb(x):
+        y = tf.argmax(classifier(x, training=False), axis=-1)
+        options = {"iterations": SET_ITERATIONS, "choose_fn": twin.logits_fn(), "differentiable": False}
+        found = deepfool_perturbation(lambda x: classifier(x, training=False), x, y, **options)
+        return x + found.delta
+
+    print(f"making {len(train.labels)} images with DeepFool", flush=True)
+    parts = []
+    for start in range(0, len(train.labels), batch_size):
+        parts.append(perturb(train.images[start : start + batch_size]).numpy())
+        tables.show_progress("DeepFool", start + len(parts[-1]), len(train.labels))
+    tables.clear_progress()
+    return datasets.Arrays(np.concatenate(parts), train.labels)
+
+
+def main() -> None:
+    """Fine-tunes, saves, measures."""
+    session.run(DeepDefenseTask())
+
+
+if __name__ == "__main__":
+    eval_common.run(main)
