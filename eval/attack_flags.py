@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from eval import common
+from eval import common, fraction_flag
 from tfrobust import losses
 from tfrobust.attacks import PGD
 from tfrobust.threat_models import ThreatModel
@@ -10,7 +10,7 @@ from tfrobust.threat_models import ThreatModel
 STEPS = flags.DEFINE_integer("k", None, "Steps of the PGD attack; default: 40, and 10 for cifar10.", lower_bound=1)
 flags.DEFINE_alias("steps", "k")
 flags.DEFINE_alias("num_steps", "k")
-STEP_SIZE = common.define_fraction(
+STEP_SIZE = fraction_flag.define_fraction(
     "a", None, "Length of an attack step in pixel units; default: 0.01, and 2/255 for cifar10."
 )
 flags.DEFINE_alias("step_size", "a")

@@ -1,5 +1,6 @@
 """What the binaries share: flags on data, model and threat model, and errors for people."""
 
+import fnmatch
 import signal
 import sys
 import traceback
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from absl import app, flags, logging
 
-from eval import challenge_config, sources
+from eval import challenge_config, fraction_flag, sources
 from tfrobust import checkpoints, datasets, evaluation, export, loading, reports, suites
 from tfrobust.attacks import catalogue
 from tfrobust.threat_models import NORMS, ThreatModel
@@ -26,34 +27,6 @@ USER_ERRORS = (
 )
 
 
-class _FractionParser(flags.ArgumentParser):
-    """Numbers, also as fractions: 0.3 or 8/255."""
-
-    syntactic_help = "a number or a fraction such as 8/255"
-
-    def parse(self, argument):
-        if isinstance(argument, (int, float)):
-            return float(argument)
-        try:
-            numerator, _, denominator = argument.partition("/")
-            return float(numerator) / float(denominator or 1)
-        except (ValueError, ZeroDivisionError):
-            raise ValueError(f"must be {self.syntactic_help}, got {argument!r}") from None
-
-    def flag_type(self):
-        return "fraction"
-
-
-class _FractionSerializer(flags.ArgumentSerializer):
-    def serialize(self, value):
-        return repr(value)
-
-
-def define_fraction(name: str, default: float | None, description: str, **arguments) -> flags.FlagHolder:
-    """A flag for pixel distances, which are often written as n/255."""
-    return flags.DEFINE(_FractionParser(), name, default, description, serializer=_FractionSerializer(), **arguments)
-
-
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where training writes everything and resumes from.")
 MODEL = flags.DEFINE_string(
     "model",
@@ -68,7 +41,7 @@ DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of TensorFlow Datasets; default: TFDS_DATA_DIR, or TFDS's own."
 )
 NORM = flags.DEFINE_enum("norm", "linf", list(NORMS), "Norm of the adversary's ball.")
-EPSILON = define_fraction(
+EPSILON = fraction_flag.define_fraction(
     "epsilon",
     None,
     "Radius of the adversary's ball in pixel units, pixels being in [0, 1]; default: 0.3, and 8/255 for cifar10.",
@@ -110,6 +83,11 @@ ATTACKS = flags.DEFINE_string(
     None,
     "Attacks by name instead of --suite, with their parameters: fgsm,pgd:steps=100:step_size=0.01,apgd_t. Names: "
     f"{', '.join(catalogue.CATALOGUE)}.",
+)
+ROWS = flags.DEFINE_multi_string(
+    "rows",
+    None,
+    "Only the rows of --suite whose names match, * standing for anything: --rows='PGD *x1' --rows=FGSM; repeatable.",
 )
 NUM_EVAL_EXAMPLES = flags.DEFINE_integer(
     "num_eval_examples",
@@ -201,8 +179,19 @@ def table(threat: ThreatModel) -> Table:
     """The table of --attacks or --suite.
 
     Raises:
-      ValueError: for attacks that do not exist, a suite of minimum-norm attacks, or sources that no row is for.
+      ValueError: for attacks that do not exist, a suite of minimum-norm attacks, sources that no row is for, or --rows
+        that match none.
     """
+    rows = _whole_table(threat)
+    if not ROWS.value:
+        return rows
+    matching = [name for name in rows.attacks if any(fnmatch.fnmatchcase(name, pattern) for pattern in ROWS.value)]
+    if not matching:
+        raise ValueError(f"rows must match some of {', '.join(map(repr, rows.attacks))}, got {ROWS.value}")
+    return rows._replace(attacks={name: rows.attacks[name] for name in matching})
+
+
+def _whole_table(threat):
     if ATTACKS.value is not None:
         return Table(catalogue.parse(ATTACKS.value, threat), False)
     if SUITE.value == MIN_NORM:

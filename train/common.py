@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from absl import flags, logging
 
-from eval import attack_flags, common
+from eval import attack_flags, common, fraction_flag
 from tfrobust.attacks import PGD
 from tfrobust.models import mnist
 from tfrobust.threat_models import ThreatModel
@@ -37,7 +37,7 @@ CLEAN_WEIGHT = flags.DEFINE_float(
 STEP_DECAY = flags.DEFINE_float(
     "step_decay", 1.0, "What the length of each attack step is multiplied by for the next one.", 0.0, 1.0
 )
-TRAINING_EPSILON = common.define_fraction(
+TRAINING_EPSILON = fraction_flag.define_fraction(
     "training_epsilon", None, "Epsilon of the attack that is trained against; default: --epsilon, which is evaluated."
 )
 EPSILON_WARMUP = flags.DEFINE_float(
@@ -96,7 +96,17 @@ ALIASES = (*attack_flags.ALIASES, "seed", "num_examples")
 # They may differ between a run and its continuation.
 _FREE = {
     *("model_dir", "max_num_training_steps", "num_output_steps", "num_summary_steps", "num_checkpoint_steps"),
-    *("model", "config", "num_eval_examples", "eval_batch_size", "eval_on_cpu", "store_adv_path", "suite", "attacks"),
+    *(
+        "model",
+        "config",
+        "num_eval_examples",
+        "eval_batch_size",
+        "eval_on_cpu",
+        "store_adv_path",
+        "suite",
+        "attacks",
+        "rows",
+    ),
     *("compare_undefended", "data_dir", "distribution", "checkpoint", "epochs"),
 }
 

@@ -42,9 +42,16 @@ def test_a_table_without_published_numbers(digits_model, tmp_path, capsys):
     assert "| attack | accuracy | seconds |\n|---|---|---|\n| natural | " in path.read_text()
 
 
+def test_some_rows_of_a_suite(digits_model, capsys):
+    call(f"--model={digits_model}", "--suite=madry_table2", "--rows=PGD 7*", "--rows=FGSM")
+    printed = capsys.readouterr().out
+    assert re.findall(r"^(FGSM|PGD|CW)", printed, re.M) == ["FGSM", "PGD"] and "\nPGD 7x1 " in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--suite=quick", "--rows=*x7"], "rows must match some of 'FGSM', 'PGD 40x1', got ['*x7']"),
         (["--suite=quick", "--source_b=b.keras"], "sources of black-box rows are for --suite=madry_table1 or"),
         (["--suite=madry_table1", "--source_b=b.keras"], "model b.keras does not exist"),
     ],

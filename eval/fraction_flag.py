@@ -1,0 +1,34 @@
+"""Flags for pixel distances."""
+
+from absl import flags
+
+# A flag belongs to the module that asks for it, not to this one.
+flags.disclaim_key_flags()
+
+
+class _FractionParser(flags.ArgumentParser):
+    """Numbers, also as fractions: 0.3 or 8/255."""
+
+    syntactic_help = "a number or a fraction such as 8/255"
+
+    def parse(self, argument):
+        if isinstance(argument, (int, float)):
+            return float(argument)
+        try:
+            numerator, _, denominator = argument.partition("/")
+            return float(numerator) / float(denominator or 1)
+        except (ValueError, ZeroDivisionError):
+            raise ValueError(f"must be {self.syntactic_help}, got {argument!r}") from None
+
+    def flag_type(self):
+        return "fraction"
+
+
+class _FractionSerializer(flags.ArgumentSerializer):
+    def serialize(self, value):
+        return repr(value)
+
+
+def define_fraction(name: str, default: float | None, description: str, **arguments) -> flags.FlagHolder:
+    """A flag for pixel distances, which are often written as n/255."""
+    return flags.DEFINE(_FractionParser(), name, default, description, serializer=_FractionSerializer(), **arguments)
