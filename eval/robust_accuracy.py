@@ -15,7 +15,6 @@ from eval import common, markdown, output_files, provenance, smallest_changes, t
 from tfrobust import loading, red_flags
 from tfrobust.evaluation_state import EvaluationState
 
-MARKDOWN = flags.DEFINE_string("markdown", None, "Write the table to this Markdown file.")
 SAVE_ADVERSARIAL = flags.DEFINE_string(
     "save_adversarial",
     None,
@@ -30,6 +29,7 @@ CURVE = flags.DEFINE_string(
 RED_FLAGS = flags.DEFINE_bool("red_flags", True, "Look for signs that the numbers are not to be trusted.")
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(output_files)
+flags.adopt_module_key_flags(markdown)
 
 
 def main() -> None:
@@ -37,13 +37,18 @@ def main() -> None:
     path = common.model_path()
     if SAVE_ADVERSARIAL.value:
         output_files.check_adversarial_path(SAVE_ADVERSARIAL.value)
-    for target in (output_files.OUTPUT.value, MARKDOWN.value, STATE.value, CURVE.value and f"{CURVE.value}.csv"):
+    for target in (
+        output_files.OUTPUT.value,
+        markdown.MARKDOWN.value,
+        STATE.value,
+        CURVE.value and f"{CURVE.value}.csv",
+    ):
         if target:
             output_files.check_output_path(target)
     smallest = common.ATTACKS.value is None and common.SUITE.value == common.MIN_NORM
     if CURVE.value and not smallest:
         raise ValueError("curve needs --suite=min_norm, whose attacks give the accuracy at every epsilon")
-    if smallest and (STATE.value or SAVE_ADVERSARIAL.value or MARKDOWN.value):
+    if smallest and (STATE.value or SAVE_ADVERSARIAL.value or markdown.MARKDOWN.value):
         raise ValueError("state, save_adversarial and markdown are for norm-bounded attacks, not for --suite=min_norm")
     threat = common.threat_model()
     if not smallest:
@@ -70,8 +75,8 @@ def main() -> None:
     content = output_files.report_content(report, found)
     if output_files.OUTPUT.value:
         output_files.write_json(output_files.OUTPUT.value, content)
-    if MARKDOWN.value:
-        with output_files.whole_file(MARKDOWN.value) as file:
+    if markdown.MARKDOWN.value:
+        with output_files.whole_file(markdown.MARKDOWN.value) as file:
             file.write(markdown.robustness([content]).encode())
     if SAVE_ADVERSARIAL.value:
         output_files.write_adversarial_examples(SAVE_ADVERSARIAL.value, report, test.labels)

@@ -8,18 +8,15 @@ Accuracy and rho2 are written after every epoch, to curve.csv and TensorBoard. A
 was when the same command is given again.
 """
 
-import pathlib
-
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
 from eval import common as eval_common
-from eval import output_files, provenance, tables
-from tfrobust import datasets, loading, metrics
+from eval import deep_defense, output_files, provenance, reference, tables
+from tfrobust import datasets
 from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
-from tfrobust.models.deep_defense_reference import load_lenet
 from tfrobust.precision import AttackTwin
 from tfrobust.trainers import AdversarialTrainer, DeepDefense, DeepDefenseTrainer, ParsevalTrainer
 from train import common, session
@@ -33,11 +30,6 @@ METHOD = flags.DEFINE_enum(
     "parseval: Cisse et al. 2017; adv_train_1: on a fixed set that DeepFool makes of the training set with the "
     "reference; adv_train_2: on natural and FGSM images, weighted by --clean_weight; clean: nothing but fine-tuning.",
 )
-REFERENCE = flags.DEFINE_string(
-    "reference",
-    None,
-    "The trained classifier to start from: a .keras file, a --model_dir, or DeepFool's LeNet as .npz.",
-)
 LAMBDA = flags.DEFINE_float("lambda", 15.0, "Weight of Deep Defense's regulariser.", lower_bound=0.0)
 C = flags.DEFINE_float("c", 25.0, "Deep Defense: scale of correctly classified images.", lower_bound=0.0)
 D = flags.DEFINE_float("d", 5.0, "Deep Defense: scale of misclassified images.", lower_bound=0.0)
@@ -50,6 +42,7 @@ CURVE_EXAMPLES = flags.DEFINE_integer(
     "curve_examples", 2000, "Test examples, the first ones, of the curve; 0 for all.", lower_bound=0
 )
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(reference)
 
 # Of the set that adversarial training I is made on, as in DeepFool's own experiment.
 SET_ITERATIONS = 50
@@ -59,15 +52,13 @@ class DeepDefenseTask(session.Task):
     """Fine-tuning by --method."""
 
     flags = tuple(
-        holder.name for holder in (METHOD, REFERENCE, LAMBDA, C, D, ITERATIONS, DEEPFOOL_NORM, LAYERS, BETA, FRACTION)
+        holder.name
+        for holder in (METHOD, LAMBDA, C, D, ITERATIONS, DEEPFOOL_NORM, LAYERS, BETA, FRACTION, reference.REFERENCE)
     )
 
     def check(self):
         """Finds the reference."""
-        if not REFERENCE.value:
-            raise ValueError("reference must be given: --reference=FILE, the trained classifier to start from")
-        if not pathlib.Path(REFERENCE.value).exists():
-            raise ValueError(f"reference {REFERENCE.value} does not exist")
+        reference.check()
         self._attack = None
         if METHOD.value == "adv_train_2" or (METHOD.value == "deep_defense" and common.ADVERSARIAL.value):
             self._attack = common.training_attack(eval_common.threat_model())
@@ -75,19 +66,8 @@ class DeepDefenseTask(session.Task):
     def classifier(self, train):
         """The reference, with batch normalisation frozen."""
         self._examples = len(train.labels)
-        self._center = train.images.mean(axis=0, dtype=np.float64)
-        if REFERENCE.value.endswith(".npz"):
-            classifier = load_lenet(REFERENCE.value, 255 * self._center)
-        else:
-            classifier = loading.load_classifier(REFERENCE.value)
-        data = datasets.spec(eval_common.DATASET.value)
-        if not isinstance(classifier, keras.Model):
-            raise ValueError(f"reference must be a .keras file, whose weights can be trained, got {REFERENCE.value}")
-        if classifier.input_shape[1:] != data.image_shape or classifier.output_shape[-1] != data.num_classes:
-            raise ValueError(
-                f"reference must take images {data.image_shape} and return {data.num_classes} logits for {data.name}, "
-                f"got {classifier.input_shape[1:]} and {classifier.output_shape[1:]}"
-            )
+        self._center = reference.mean_image(train)
+        classifier = reference.load(reference.REFERENCE.value, self._center)
         for layer in classifier.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
@@ -125,24 +105,10 @@ class DeepDefenseTask(session.Task):
 
     def finish(self, classifier, train, test, model_dir):
         """Prints accuracy and rho2 on the test set and writes them to report.json."""
-        found = measure(classifier, test, self._center)
+        found = deep_defense.measure(classifier, test, self._center)
         print(f"accuracy {found['accuracy']:.2%}, rho2 {found['rho2']:.4g} (50 iterations), {found['rho2_5']:.4g} (5)")
         content = {"method": METHOD.value, "num_examples": len(test.labels), **found, **provenance.made_by()}
         output_files.write_json(str(model_dir / "report.json"), content)
-
-
-def measure(classifier: keras.Model, test: datasets.Arrays, center: np.ndarray) -> dict[str, float]:
-    """Accuracy, rho2 after 50 and after 5 iterations of DeepFool, and its success rate after 50."""
-    predictions = classifier.predict(test.images, batch_size=500, verbose=0).argmax(axis=-1)
-    values = {"accuracy": float(np.mean(predictions == test.labels))}
-    for key, iterations in (("rho2", 50), ("rho2_5", 5)):
-        meter = metrics.RhoMeter(classifier, iterations=iterations, center=center)
-        found = meter(test.images, lambda done, total: tables.show_progress("rho2", done, total))
-        values[key] = found.value
-        if iterations == 50:
-            values["deepfool_success_rate"] = found.success_rate
-    tables.clear_progress()
-    return values
 
 
 def deepfool_set(classifier: keras.Model, train: datasets.Arrays, batch_size: int = 500) -> datasets.Arrays:

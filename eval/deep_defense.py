@@ -1,0 +1,98 @@
+"""Table 1 of Deep Defense (Yan, Guo and Zhang 2018): accuracy, rho2, and accuracy under FGSM at parts of eps_ref.
+
+    python -m eval.deep_defense --reference=models/mnist_mlp --deep_defense=models/deep_defense_mnist_mlp \\
+        --parseval=models/mlp_parseval --paper=mnist_mlp --output=table.json --markdown=table.md
+
+eps_ref is the epsilon at which the model of --deep_defense has an accuracy of 50 % under FGSM.
+"""
+
+from absl import flags
+
+from eval import common, markdown, output_files, provenance, reference, tables
+from tfrobust import datasets, deep_defense_tables, metrics
+from tfrobust.deep_defense_tables import PARTS
+
+_MODELS = {
+    name: flags.DEFINE_string(name, None, f"The model of {words}.")
+    for name, words in (
+        ("parseval", "Parseval training"),
+        ("adv_train_1", "adversarial training on a fixed set of DeepFool's"),
+        ("adv_train_2", "adversarial training with FGSM"),
+        ("clean", "plain fine-tuning"),
+        ("deep_defense", "Deep Defense"),
+    )
+}
+PAPER = flags.DEFINE_enum(
+    "paper", None, list(deep_defense_tables.PUBLISHED), "Show the paper's numbers of this network beside."
+)
+flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(output_files)
+flags.adopt_module_key_flags(markdown)
+flags.adopt_module_key_flags(reference)
+
+
+def main() -> None:
+    """Measures the models that are given, prints the table, and writes what was asked for."""
+    reference.check()
+    if not _MODELS["deep_defense"].value:
+        raise ValueError("deep_defense must be given: --deep_defense=MODEL, which decides eps_ref")
+    for target in (output_files.OUTPUT.value, markdown.MARKDOWN.value):
+        if target:
+            output_files.check_output_path(target)
+    train = datasets.load(common.DATASET.value, "train", data_dir=common.DATA_DIR.value)
+    center = reference.mean_image(train)
+    paths = {"reference": reference.REFERENCE.value}
+    paths |= {name: flag.value for name, flag in _MODELS.items() if flag.value}
+    models = {name: reference.load(path, center) for name, path in paths.items()}
+    test = common.load_test_set()
+    attack = metrics.SignAttack(models["deep_defense"], test.images, test.labels)
+    epsilon = attack.epsilon_at(0.5)
+    print(f"{len(test.labels)} test examples of {common.DATASET.value}, eps_ref {epsilon:.5f} of pixels in [0, 1]")
+    header = ["method", "accuracy", "rho2", "rho2 (5)", "fooled", *(f"@{part:g} eps_ref" for part in PARTS)]
+    print(f"{header[0]:14}" + "".join(f"{name:>14}" for name in header[1:]), flush=True)
+    rows = {}
+    for name, model in models.items():
+        rows[name] = row = measure(model, test, center, epsilon)
+        cells = [f"{row['accuracy']:.2%}", f"{row['rho2']:.4g}", f"{row['rho2_5']:.4g}"]
+        cells += [f"{row['deepfool_success_rate']:.2%}", *(f"{value:.2%}" for value in row["fgsm_accuracies"])]
+        print(f"{name:14}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
+        known = deep_defense_tables.PUBLISHED.get(PAPER.value, {}).get(name)
+        if known:
+            cells = [f"{known.accuracy:.2%}", f"{known.rho2:.4g}", "", "", *(f"{a:.2%}" for a in known.accuracies)]
+            print(f"{'  the paper':14}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
+    content = {
+        "dataset": common.DATASET.value,
+        "num_examples": len(test.labels),
+        "paper": PAPER.value,
+        "eps_ref": epsilon,
+        "parts": PARTS,
+        "models": paths,
+        "rows": rows,
+        **provenance.made_by(),
+    }
+    if output_files.OUTPUT.value:
+        output_files.write_json(output_files.OUTPUT.value, content)
+    if markdown.MARKDOWN.value:
+        with output_files.whole_file(markdown.MARKDOWN.value) as file:
+            file.write(markdown.deep_defense(content).encode())
+
+
+def measure(classifier, test: datasets.Arrays, center, epsilon: float | None = None) -> dict:
+    """Accuracy, rho2 after 50 and after 5 iterations of DeepFool, and its success rate after 50; with `epsilon`, also
+    the accuracies under FGSM at `PARTS` of it."""
+    attack = metrics.SignAttack(classifier, test.images, test.labels)
+    values = {"accuracy": attack.accuracy(0.0)}
+    for key, iterations in (("rho2", 50), ("rho2_5", 5)):
+        meter = metrics.RhoMeter(classifier, iterations=iterations, center=center)
+        found = meter(test.images, lambda done, total: tables.show_progress("rho2", done, total))
+        values[key] = found.value
+        if iterations == 50:
+            values["deepfool_success_rate"] = found.success_rate
+    tables.clear_progress()
+    if epsilon is not None:
+        values["fgsm_accuracies"] = [attack.accuracy(part * epsilon) for part in PARTS]
+    return values
+
+
+if __name__ == "__main__":
+    common.run(main)

@@ -1,0 +1,52 @@
+"""The trained classifier that fine-tuning starts from and is compared with."""
+
+import pathlib
+
+import keras
+import numpy as np
+from absl import flags
+
+from eval import common
+from tfrobust import datasets, loading
+from tfrobust.models.deep_defense_reference import load_lenet
+
+REFERENCE = flags.DEFINE_string(
+    "reference",
+    None,
+    "The trained classifier to start from: a .keras file, a --model_dir, or DeepFool's LeNet as .npz.",
+)
+
+
+def check() -> None:
+    """Raises ValueError unless --reference names something that exists."""
+    if not REFERENCE.value:
+        raise ValueError("reference must be given: --reference=FILE, the trained classifier to start from")
+    if not pathlib.Path(REFERENCE.value).exists():
+        raise ValueError(f"reference {REFERENCE.value} does not exist")
+
+
+def mean_image(train: datasets.Arrays) -> np.ndarray:
+    """The mean training image, [H, W, C] in [0, 1], from which Deep Defense measures images."""
+    return train.images.mean(axis=0, dtype=np.float64)
+
+
+def load(path: str, center: np.ndarray) -> keras.Model:
+    """The classifier at `path`, which must fit --dataset.
+
+    Args:
+      center: `mean_image`, which DeepFool's LeNet subtracts.
+
+    Raises:
+      ValueError: if it cannot be trained, or is of another image or number of classes.
+      tfrobust.loading.ModelLoadError: if it cannot be read.
+    """
+    classifier = load_lenet(path, 255 * center) if path.endswith(".npz") else loading.load_classifier(path)
+    data = datasets.spec(common.DATASET.value)
+    if not isinstance(classifier, keras.Model):
+        raise ValueError(f"reference must be a .keras file, whose weights can be trained, got {path}")
+    if classifier.input_shape[1:] != data.image_shape or classifier.output_shape[-1] != data.num_classes:
+        raise ValueError(
+            f"reference must take images {data.image_shape} and return {data.num_classes} logits for {data.name}, got "
+            f"{classifier.input_shape[1:]} and {classifier.output_shape[1:]}"
+        )
+    return classifier
