@@ -8,7 +8,7 @@ eps_ref is the epsilon at which the model of --deep_defense has an accuracy of 5
 
 from absl import flags
 
-from eval import common, markdown, output_files, provenance, reference, tables
+from eval import common, deep_defense_measures, markdown, output_files, provenance, reference
 from tfrobust import datasets, deep_defense_tables, metrics
 from tfrobust.deep_defense_tables import PARTS
 
@@ -43,7 +43,7 @@ def main() -> None:
     center = reference.mean_image(train)
     paths = {"reference": reference.REFERENCE.value}
     paths |= {name: flag.value for name, flag in _MODELS.items() if flag.value}
-    models = {name: reference.load(path, center) for name, path in paths.items()}
+    models = {name: reference.load(path, center, name) for name, path in paths.items()}
     test = common.load_test_set()
     attack = metrics.SignAttack(models["deep_defense"], test.images, test.labels)
     epsilon = attack.epsilon_at(0.5)
@@ -52,7 +52,7 @@ def main() -> None:
     print(f"{header[0]:14}" + "".join(f"{name:>14}" for name in header[1:]), flush=True)
     rows = {}
     for name, model in models.items():
-        rows[name] = row = measure(model, test, center, epsilon)
+        rows[name] = row = deep_defense_measures.measure(model, test, center, epsilon)
         cells = [f"{row['accuracy']:.2%}", f"{row['rho2']:.4g}", f"{row['rho2_5']:.4g}"]
         cells += [f"{row['deepfool_success_rate']:.2%}", *(f"{value:.2%}" for value in row["fgsm_accuracies"])]
         print(f"{name:14}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
@@ -64,6 +64,7 @@ def main() -> None:
         "dataset": common.DATASET.value,
         "num_examples": len(test.labels),
         "paper": PAPER.value,
+        "precision": common.PRECISION.value,
         "eps_ref": epsilon,
         "parts": PARTS,
         "models": paths,
@@ -75,23 +76,6 @@ def main() -> None:
     if markdown.MARKDOWN.value:
         with output_files.whole_file(markdown.MARKDOWN.value) as file:
             file.write(markdown.deep_defense(content).encode())
-
-
-def measure(classifier, test: datasets.Arrays, center, epsilon: float | None = None) -> dict:
-    """Accuracy, rho2 after 50 and after 5 iterations of DeepFool, and its success rate after 50; with `epsilon`, also
-    the accuracies under FGSM at `PARTS` of it."""
-    attack = metrics.SignAttack(classifier, test.images, test.labels)
-    values = {"accuracy": attack.accuracy(0.0)}
-    for key, iterations in (("rho2", 50), ("rho2_5", 5)):
-        meter = metrics.RhoMeter(classifier, iterations=iterations, center=center)
-        found = meter(test.images, lambda done, total: tables.show_progress("rho2", done, total))
-        values[key] = found.value
-        if iterations == 50:
-            values["deepfool_success_rate"] = found.success_rate
-    tables.clear_progress()
-    if epsilon is not None:
-        values["fgsm_accuracies"] = [attack.accuracy(part * epsilon) for part in PARTS]
-    return values
 
 
 if __name__ == "__main__":

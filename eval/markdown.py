@@ -30,7 +30,7 @@ def robustness(reports: Sequence[Content]) -> str:
     ):
         if len(values) > 1:
             raise ValueError(f"reports must be of one model and threat, got the {name} {sorted(values)}")
-    paper = {name: value for report in reports for name, value in _published(report).items()}
+    paper = any(_published(report) for report in reports)
     several = len({report["num_examples"] for report in reports}) > 1
     header = ["attack", "accuracy", *(["published", "difference"] if paper else []), *(["images"] if several else [])]
     lines = [_row([*header, "seconds"]), "|---" * (len(header) + 1) + "|"]
@@ -38,7 +38,7 @@ def robustness(reports: Sequence[Content]) -> str:
         for name, accuracy, seconds in _results(report):
             cells = [name, f"{accuracy:.2%}"]
             if paper:
-                known = paper.get(name)
+                known = _published(report).get(name)
                 cells += [f"{known:.2%}", f"{100 * (accuracy - known):+.2f}"] if known else ["", ""]
             if several:
                 cells.append(f"{report['num_examples']:,}")

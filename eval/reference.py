@@ -30,23 +30,26 @@ def mean_image(train: datasets.Arrays) -> np.ndarray:
     return train.images.mean(axis=0, dtype=np.float64)
 
 
-def load(path: str, center: np.ndarray) -> keras.Model:
+def load(path: str, center: np.ndarray, name: str = "reference") -> keras.Model:
     """The classifier at `path`, which must fit --dataset.
 
     Args:
+      name: the flag that is named in errors.
       center: `mean_image`, which DeepFool's LeNet subtracts.
 
     Raises:
       ValueError: if it cannot be trained, or is of another image or number of classes.
       tfrobust.loading.ModelLoadError: if it cannot be read.
     """
-    classifier = load_lenet(path, 255 * center) if path.endswith(".npz") else loading.load_classifier(path)
     data = datasets.spec(common.DATASET.value)
+    if path.endswith(".npz") and data.image_shape != (28, 28, 1):
+        raise ValueError(f"{name} is a LeNet for images (28, 28, 1), but {data.name} has {data.image_shape}")
+    classifier = load_lenet(path, 255 * center) if path.endswith(".npz") else loading.load_classifier(path)
     if not isinstance(classifier, keras.Model):
-        raise ValueError(f"reference must be a .keras file, whose weights can be trained, got {path}")
+        raise ValueError(f"{name} must be a .keras file, whose weights can be trained, got {path}")
     if classifier.input_shape[1:] != data.image_shape or classifier.output_shape[-1] != data.num_classes:
         raise ValueError(
-            f"reference must take images {data.image_shape} and return {data.num_classes} logits for {data.name}, got "
+            f"{name} must take images {data.image_shape} and return {data.num_classes} logits for {data.name}, got "
             f"{classifier.input_shape[1:]} and {classifier.output_shape[1:]}"
         )
     return classifier

@@ -18,16 +18,20 @@ def relative_size(delta: tf.Tensor, x: tf.Tensor, norm: str, center: np.ndarray 
     Returns:
       The sizes, infinite for an image of norm 0.
     """
-    measured = x - tf.cast(center, x.dtype)
-    size = tf.reshape(_norm(delta, norm), [-1])
-    image = tf.reshape(_norm(measured, norm), [-1])
+    size, image = norm_of(delta, norm), image_norm(x, norm, center)
     return tf.where(image > 0, size / tf.where(image > 0, image, tf.ones_like(image)), np.inf)
 
 
-def _norm(tensor, norm):
+def image_norm(x: tf.Tensor, norm: str, center: np.ndarray | float = 0.0) -> tf.Tensor:
+    """|x - center|_p of each image, [B]; see `relative_size`."""
+    return norm_of(x - tf.cast(center, x.dtype), norm)
+
+
+def norm_of(tensor: tf.Tensor, norm: str) -> tf.Tensor:
+    """|tensor|_p of each example, [B, ...] -> [B], with a gradient of 0 where it is 0."""
     if norm == "linf":
-        return largest(tensor)
+        return tf.reshape(largest(tensor), [-1])
     squares = tf.reduce_sum(tf.square(tensor), axis=list(range(1, tensor.shape.rank)))
     # The root's derivative at 0 is infinite.
-    rooted = tf.sqrt(tf.where(squares > 0, squares, tf.ones_like(squares)))
-    return tf.where(squares > 0, rooted, tf.zeros_like(squares))
+    rooted = tf.sqrt(tf.where(squares != 0, squares, tf.ones_like(squares)))
+    return tf.where(squares != 0, rooted, tf.zeros_like(squares))

@@ -26,11 +26,7 @@ OUTPUT_STEPS = flags.DEFINE_integer(
 SUMMARY_STEPS = flags.DEFINE_integer("num_summary_steps", 100, "Steps between TensorBoard scalars.", lower_bound=1)
 CHECKPOINT_STEPS = flags.DEFINE_integer("num_checkpoint_steps", 300, "Steps between checkpoints.", lower_bound=1)
 
-ADVERSARIAL = flags.DEFINE_bool(
-    "adversarial",
-    None,
-    "Train on adversarial examples; --noadversarial trains naturally. Default: true, for train.deep_defense false.",
-)
+ADVERSARIAL = flags.DEFINE_bool("adversarial", True, "Train on adversarial examples; --noadversarial trains naturally.")
 CLEAN_WEIGHT = flags.DEFINE_float(
     "clean_weight", 0.0, "Weight of natural images in the loss, beside adversarial ones: alpha.", 0.0, 1.0
 )
@@ -113,7 +109,7 @@ _FREE = {
 
 def training_attack(threat: ThreatModel) -> PGD | None:
     """The attack that is trained against, or None for --noadversarial; `threat` is what is evaluated."""
-    if ADVERSARIAL.value is False:
+    if not ADVERSARIAL.value:
         return None
     if TRAINING_EPSILON.value is not None:
         threat = ThreatModel(threat.norm, TRAINING_EPSILON.value)
@@ -209,7 +205,10 @@ def check_same_run(recorded: list[str], more: Sequence[str] = ()) -> None:
             f"model_dir holds a run with other flags ({', '.join(changed)}): take another --model_dir or delete it"
         )
     if then.get("max_num_training_steps") != now.get("max_num_training_steps") and (
-        EPSILON_WARMUP.value or optimizer_flags.RATE_WARMUP.value or optimizer_flags.RATE_DECAY.value
+        EPSILON_WARMUP.value
+        or optimizer_flags.RATE_WARMUP.value
+        or optimizer_flags.RATE_DECAY.value
+        or optimizer_flags.RATE_HALVING.value
     ):
         logging.warning("max_num_training_steps has changed, and with it the schedules of the run that is continued")
 

@@ -18,8 +18,8 @@ COLUMNS = ("step", "epoch", "accuracy", "rho2")
 class Curve(keras.callbacks.Callback):
     """Measures at the start, after every `every` steps and at the end, and writes what was measured so far.
 
-    rho2 is that of the code of Deep Defense: DeepFool with 5 iterations. A resumed run goes on in the file that is
-    there, behind the step at which it starts.
+    rho2 is that of the code of Deep Defense: DeepFool with 5 iterations. Weights are taken as they are, without their
+    average. A resumed run goes on in the file that is there, behind the step at which it starts.
 
     Args:
       model_dir: folder of the file and of TensorBoard's events.
@@ -27,22 +27,27 @@ class Curve(keras.callbacks.Callback):
       center: see `tfrobust.metrics.RhoMeter`.
       start_step: the step at which training starts.
       every: steps of an epoch.
+      precision: see `tfrobust.metrics.RhoMeter`.
     """
 
     ITERATIONS = 5
 
-    def __init__(self, model_dir, test: datasets.Arrays, *, center: np.ndarray, start_step: int, every: int):
+    def __init__(
+        self, model_dir, test: datasets.Arrays, *, center: np.ndarray, start_step: int, every: int, precision: str
+    ):
         super().__init__()
         self._folder, self._test, self._center = pathlib.Path(model_dir), test, center
         self._meter = None
-        self._step, self._every = start_step, every
-        self._rows = [row for row in read(self._folder / FILE) if row["step"] < start_step]
+        self._step, self._every, self._precision = start_step, every, precision
+        self._rows = [row for row in read(self._folder / FILE) if row["step"] <= start_step]
 
     def on_train_begin(self, logs=None):
         """Measures the classifier that training starts with."""
         self._writer = tf.summary.create_file_writer(str(self._folder))
-        self._meter = metrics.RhoMeter(self.model.classifier, iterations=self.ITERATIONS, center=self._center)
-        self._measure()
+        options = {"iterations": self.ITERATIONS, "center": self._center, "precision": self._precision}
+        self._meter = metrics.RhoMeter(self.model.classifier, **options)
+        if self._step % self._every == 0:
+            self._measure()
 
     def on_train_batch_end(self, batch, logs=None):
         """Measures after an epoch."""
@@ -51,10 +56,14 @@ class Curve(keras.callbacks.Callback):
             self._measure()
 
     def on_train_end(self, logs=None):
-        """Closes the event file."""
+        """Measures the last step, if training was not stopped before it, and closes the event file."""
+        if not self.model.stop_training:
+            self._measure()
         self._writer.close()
 
     def _measure(self):
+        if any(row["step"] == self._step for row in self._rows):
+            return
         classifier = self.model.classifier
         predictions = classifier.predict(self._test.images, batch_size=500, verbose=0).argmax(axis=-1)
         accuracy = float(np.mean(predictions == self._test.labels))

@@ -1,8 +1,8 @@
 """Fine-tunes a trained classifier by Deep Defense, or by a method that it is compared with (Yan, Guo and Zhang 2018).
 
-    python -m train.deep_defense --flagfile=train/flags/deep_defense_mnist_lenet.flags
-    python -m train.deep_defense --flagfile=train/flags/deep_defense_mnist_lenet.flags --method=parseval \
-        --model_dir=models/lenet_parseval
+    python -m train.deep_defense --flagfile=train/flags/deep_defense_mnist_mlp.flags --reference=models/mnist_mlp
+    python -m train.deep_defense --flagfile=train/flags/deep_defense_mnist_mlp.flags --reference=models/mnist_mlp \
+        --method=parseval --model_dir=models/mlp_parseval
 
 Accuracy and rho2 are written after every epoch, to curve.csv and TensorBoard. A run that was stopped goes on where it
 was when the same command is given again.
@@ -14,12 +14,13 @@ import tensorflow as tf
 from absl import flags
 
 from eval import common as eval_common
-from eval import deep_defense, output_files, provenance, reference, tables
+from eval import deep_defense_measures, output_files, provenance, reference, tables
 from tfrobust import datasets
+from tfrobust.attacks import fgsm
 from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
 from tfrobust.precision import AttackTwin
 from tfrobust.trainers import AdversarialTrainer, DeepDefense, DeepDefenseTrainer, ParsevalTrainer
-from train import common, session
+from train import common, optimizer_flags, session
 from train.curve import Curve
 
 METHODS = ("deep_defense", "parseval", "adv_train_1", "adv_train_2", "clean")
@@ -28,7 +29,8 @@ METHOD = flags.DEFINE_enum(
     "deep_defense",
     METHODS,
     "parseval: Cisse et al. 2017; adv_train_1: on a fixed set that DeepFool makes of the training set with the "
-    "reference; adv_train_2: on natural and FGSM images, weighted by --clean_weight; clean: nothing but fine-tuning.",
+    "reference; adv_train_2: on natural images, weighted by --clean_weight, and those of FGSM with --epsilon; clean: "
+    "nothing but fine-tuning.",
 )
 LAMBDA = flags.DEFINE_float("lambda", 15.0, "Weight of Deep Defense's regulariser.", lower_bound=0.0)
 C = flags.DEFINE_float("c", 25.0, "Deep Defense: scale of correctly classified images.", lower_bound=0.0)
@@ -38,6 +40,9 @@ DEEPFOOL_NORM = flags.DEFINE_enum("deepfool_norm", "l2", ["l2", "linf"], "Deep D
 LAYERS = flags.DEFINE_list("regularized_layers", None, "Deep Defense: layers that it moves, by name; default: all.")
 BETA = flags.DEFINE_float("parseval_beta", 3e-4, "Parseval: length of the step after each update.", lower_bound=0.0)
 FRACTION = flags.DEFINE_float("parseval_fraction", 0.3, "Parseval: part of the columns in a step.", 1e-6, 1.0)
+COMBINE = flags.DEFINE_bool(
+    "combine_adversarial", False, "Deep Defense: with the cross-entropy of adv_train_2 (the paper's combination)."
+)
 CURVE_EXAMPLES = flags.DEFINE_integer(
     "curve_examples", 2000, "Test examples, the first ones, of the curve; 0 for all.", lower_bound=0
 )
@@ -48,20 +53,39 @@ flags.adopt_module_key_flags(reference)
 SET_ITERATIONS = 50
 
 
+# They are for training binaries that build and attack a network.
+_FOREIGN = (
+    *("architecture", "initializer", "input_scale", "adversarial", "training_epsilon", "compare_undefended"),
+    *("suite", "attacks", "rows", "store_adv_path"),
+)
+
+
 class DeepDefenseTask(session.Task):
     """Fine-tuning by --method."""
 
     flags = tuple(
         holder.name
-        for holder in (METHOD, LAMBDA, C, D, ITERATIONS, DEEPFOOL_NORM, LAYERS, BETA, FRACTION, reference.REFERENCE)
+        for holder in (
+            *(METHOD, reference.REFERENCE, LAMBDA, C, D, ITERATIONS, DEEPFOOL_NORM, LAYERS),
+            *(BETA, FRACTION, COMBINE, CURVE_EXAMPLES),
+        )
     )
 
     def check(self):
-        """Finds the reference."""
+        """Looks at the flags and for the reference."""
         reference.check()
+        for name in _FOREIGN:
+            if flags.FLAGS[name].value != flags.FLAGS[name].default:
+                raise ValueError(f"{name} is not for train.deep_defense, which fine-tunes --reference by --method")
+        if METHOD.value == "deep_defense" and optimizer_flags.LOSS_REDUCTION.value != "mean":
+            raise ValueError("loss_reduction must be mean for Deep Defense, whose regulariser is a mean, got sum")
         self._attack = None
-        if METHOD.value == "adv_train_2" or (METHOD.value == "deep_defense" and common.ADVERSARIAL.value):
-            self._attack = common.training_attack(eval_common.threat_model())
+        if METHOD.value == "adv_train_2" or (METHOD.value == "deep_defense" and COMBINE.value):
+            if not common.CLEAN_WEIGHT.value:
+                raise ValueError("clean_weight must be above 0 beside FGSM: --clean_weight=0.5 is Goodfellow et al.'s")
+            self._attack = fgsm(eval_common.threat_model())
+        elif common.CLEAN_WEIGHT.value:
+            raise ValueError("clean_weight is for --method=adv_train_2 and --combine_adversarial")
 
     def classifier(self, train):
         """The reference, with batch normalisation frozen."""
@@ -73,9 +97,11 @@ class DeepDefenseTask(session.Task):
                 layer.trainable = False
         return classifier
 
-    def training_data(self, train, classifier):
-        """The training set; for adversarial training I what DeepFool makes of it."""
-        return deepfool_set(classifier, train) if METHOD.value == "adv_train_1" else train
+    def training_data(self, train):
+        """The training set; for adversarial training I what DeepFool makes of it with the reference."""
+        if METHOD.value != "adv_train_1":
+            return train
+        return deepfool_set(reference.load(reference.REFERENCE.value, self._center), train)
 
     def trainer(self, classifier, train):
         """The trainer of --method."""
@@ -101,11 +127,13 @@ class DeepDefenseTask(session.Task):
         count = CURVE_EXAMPLES.value or len(test.labels)
         shown = datasets.Arrays(*(part[:count] for part in test))
         every = common.steps_per_epoch(self._examples)
-        return [Curve(model_dir, shown, center=self._center, start_step=start_step, every=every)]
+        precision = eval_common.PRECISION.value
+        options = {"center": self._center, "start_step": start_step, "every": every, "precision": precision}
+        return [Curve(model_dir, shown, **options)]
 
     def finish(self, classifier, train, test, model_dir):
         """Prints accuracy and rho2 on the test set and writes them to report.json."""
-        found = deep_defense.measure(classifier, test, self._center)
+        found = deep_defense_measures.measure(classifier, test, self._center)
         print(f"accuracy {found['accuracy']:.2%}, rho2 {found['rho2']:.4g} (50 iterations), {found['rho2_5']:.4g} (5)")
         content = {"method": METHOD.value, "num_examples": len(test.labels), **found, **provenance.made_by()}
         output_files.write_json(str(model_dir / "report.json"), content)

@@ -97,8 +97,9 @@ def optimizer(total: int) -> keras.optimizers.Optimizer:
         # A rate holds from the update after its step on, as in the original.
         rate = keras.optimizers.schedules.PiecewiseConstantDecay(list(steps[1:]), list(rates))
     elif RATE_HALVING.value:
-        last = total - round(RATE_HALVING.value * total)
-        rate = keras.optimizers.schedules.PiecewiseConstantDecay([last], [rate, rate / 2])
+        # Keras's boundary is the last update of the rate before it, counted from 0.
+        boundary = total - round(RATE_HALVING.value * total) - 1
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay([boundary], [rate, rate / 2])
     elif smooth:
         warmup, decay = round(RATE_WARMUP.value * total), round(RATE_DECAY.value * total)
         rate = WarmupLinearDecay(rate, total, warmup_steps=warmup, decay_from=total - decay)

@@ -14,7 +14,7 @@ from tfrobust.attacks.base import describe
 from tfrobust.trainers import AdversarialTrainer
 from train import common, optimizer_flags
 from train.progress import Progress
-from train.stopping import StopOnNonFinite, StopOnSignal
+from train.stopping import StopOnNonFinite, StopOnSignal, check_weights
 from train.summaries import Summaries
 
 FLAGS_FILE = "flags.txt"
@@ -42,8 +42,8 @@ class Task:
         """What trains it, compiled; called in the strategy's scope."""
         raise NotImplementedError
 
-    def training_data(self, train: datasets.Arrays, classifier: keras.Model) -> datasets.Arrays:
-        """The examples that batches are made of; `classifier` is the one at step 0."""
+    def training_data(self, train: datasets.Arrays) -> datasets.Arrays:
+        """The examples that batches are made of; asked for only if there are steps left."""
         return train
 
     def callbacks(self, test: datasets.Arrays, model_dir: pathlib.Path, start_step: int) -> list:
@@ -76,7 +76,6 @@ def run(task: Task) -> None:
     check_model_dir(model_dir, task.flags)
     with common.strategy().scope():
         classifier = task.classifier(train)
-        examples = task.training_data(train, classifier)
         trainer = task.trainer(classifier, train)
         model_dir.mkdir(parents=True, exist_ok=True)
         saved = checkpoints.TrainingCheckpoints(model_dir, trainer)
@@ -84,7 +83,7 @@ def run(task: Task) -> None:
     with output_files.whole_file(str(model_dir / FLAGS_FILE)) as file:
         file.write(("\n".join(common.flag_lines(task.flags)) + "\n").encode())
     checkpoints.save_architecture(model_dir, classifier)
-    fit(trainer, examples, saved, model_dir, start_step, task.callbacks(test, model_dir, start_step))
+    fit(task, trainer, train, test, saved, model_dir, start_step)
 
     export.save_keras(classifier, model_dir / MODEL_FILE)
     export.export_saved_model(classifier, model_dir / "saved_model" / "1")
@@ -129,6 +128,7 @@ class Save(keras.callbacks.Callback):
         """Saves where it is due; `stop_training` has been set by a callback before this one."""
         step = self._saved.step
         if step % self._every == 0 or step >= self._total or self.model.stop_training:
+            check_weights(self.model.classifier, step)
             self._saved.save()
 
 
@@ -157,7 +157,7 @@ def progress(start_step: int) -> Progress:
     )
 
 
-def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_step: int, more_callbacks) -> None:
+def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_step: int) -> None:
     """Trains from `start_step` to the end; leaves the program, after saving, on Ctrl-C and SIGTERM."""
     total = common.MAX_STEPS.value
     if start_step >= total:
@@ -165,21 +165,23 @@ def fit(trainer, train: datasets.Arrays, saved, model_dir: pathlib.Path, start_s
         if trainer.optimizer.use_ema:
             trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
         return
-    stream = training_batches(train, start_step)
+    examples = task.training_data(train)
+    stream = training_batches(examples, start_step)
     stop = StopOnSignal()
     callbacks = [
         stop,
-        StopOnNonFinite(saved, every=common.CHECKPOINT_STEPS.value),
+        StopOnNonFinite(saved),
+        # Before what is saved, so that a run that was killed between them measures again.
+        *task.callbacks(test, model_dir, start_step),
         Save(saved, every=common.CHECKPOINT_STEPS.value, total_steps=total),
         Summaries(
             model_dir,
             start_step=start_step,
             every=common.SUMMARY_STEPS.value,
             images_every=common.CHECKPOINT_STEPS.value,
-            images=train.images[:STRIP_EXAMPLES],
-            labels=train.labels[:STRIP_EXAMPLES],
+            images=examples.images[:STRIP_EXAMPLES],
+            labels=examples.labels[:STRIP_EXAMPLES],
         ),
-        *more_callbacks,
         progress(start_step),
     ]
     # They tell of an earlier end of this run.

@@ -60,29 +60,32 @@ class StopOnNonFinite(keras.callbacks.Callback):
     """Ends training at the first step whose loss is not finite, before anything of it is saved.
 
     Args:
-      saved: the run's checkpoints, named in the error.
-      every: steps between checkpoints, before which the weights are looked at too.
+      saved: the run's checkpoints, which know the step.
 
     Raises:
       DivergedError: from training; it says which term it was.
     """
 
-    def __init__(self, saved: checkpoints.TrainingCheckpoints, *, every: int):
+    def __init__(self, saved: checkpoints.TrainingCheckpoints):
         super().__init__()
-        self._saved, self._every = saved, every
+        self._saved = saved
 
     def on_train_batch_end(self, batch, logs=None):
         """Looks at the step's numbers."""
         for name, words in _TERMS.items():
             if not math.isfinite((logs or {}).get(name, 0.0)):
-                self._stop(words)
-        if self._saved.step % self._every == 0:
-            weights = self.model.classifier.trainable_variables
-            if not all(np.isfinite(weight.numpy()).all() for weight in weights):
-                self._stop("a weight")
+                raise diverged(words, self._saved.step)
 
-    def _stop(self, words):
-        raise DivergedError(
-            f"training diverged: {words} is not finite at step {self._saved.step}; the checkpoints before it are kept, "
-            "and a smaller learning rate may help"
-        )
+
+def check_weights(classifier: keras.Model, step: int) -> None:
+    """Raises DivergedError if a weight is not finite: asked before they are saved."""
+    if not all(np.isfinite(weight.numpy()).all() for weight in classifier.trainable_variables):
+        raise diverged("a weight", step)
+
+
+def diverged(words: str, step: int) -> DivergedError:
+    """The error for a term or weight, in words, that is not finite."""
+    return DivergedError(
+        f"training diverged: {words} is not finite at step {step}; the checkpoints before it are kept, and a smaller "
+        "learning rate may help"
+    )

@@ -3,13 +3,14 @@
     python -m tests.benchmarks.deep_defense
 
 The naive step computes every class's gradient in every iteration, differentiably, for all images of the batch, and
-takes the nearest one: what the paper's equations say, one backward pass for each class. Both give the same gradient.
-Peak memory is that of a process of its own that makes a few steps.
+takes the nearest one: what the paper's equations say, one backward pass for each class. The regulariser's
+value is printed for both. Peak memory is that of a process of its own that makes a few steps.
 """
 
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 
 import keras
@@ -89,8 +90,8 @@ def batches_of(train: datasets.Arrays):
     return [(train.images[start : start + size], train.labels[start : start + size]) for start in starts]
 
 
-def measure(name: str, train: datasets.Arrays, test: datasets.Arrays) -> None:
-    """Prints one network's rows."""
+def measure(name: str, train: datasets.Arrays, test: datasets.Arrays) -> keras.Model:
+    """Prints one network's rows; returns the network."""
     center = train.images.mean(axis=0, dtype=np.float64)
     model = trained_network(name, train, center)
     iterations, batches = flags.FLAGS.iterations, batches_of(train)
@@ -119,11 +120,13 @@ def measure(name: str, train: datasets.Arrays, test: datasets.Arrays) -> None:
     )
 
 
-def print_peak_memory(name: str) -> None:
-    """Prints the largest resident memory of processes that make three steps."""
+def print_peak_memory(name: str, path: str) -> None:
+    """Prints the largest resident memory of processes that make three steps of the network at `path`."""
+    shared = [f"--networks={name}", f"--model={path}"]
+    shared += [f"--{flag}={flags.FLAGS[flag].value}" for flag in ("batch_size", "precision", "threads")]
     for kind in ("plain", "tfrobust", "naive"):
         for iterations in (1, 5, 10) if kind != "plain" else (0,):
-            arguments = [f"--networks={name}", f"--alone={kind}", f"--iterations={max(iterations, 1)}"]
+            arguments = [*shared, f"--alone={kind}", f"--iterations={max(iterations, 1)}"]
             command = [sys.executable, "-m", "tests.benchmarks.deep_defense", *arguments]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             print(f"  {kind}, {iterations} iterations: {done.stdout.strip()}", flush=True)
@@ -135,7 +138,7 @@ def main(_) -> None:
     threads = peers.prepare(values.threads)
     train, test = datasets.load("mnist", "train"), datasets.load("mnist", "test")
     if values.alone:
-        model = NETWORKS[values.networks[0]](seed=0, input_scale=1.0)
+        model = keras.models.load_model(values.model, compile=False)
         trainer = trainer_of(values.alone, model, values.iterations, 0.0)
         for x, y in batches_of(train)[:3]:
             trainer.train_on_batch(x, y)
@@ -143,9 +146,11 @@ def main(_) -> None:
         return
     print(f"{threads} threads; TensorFlow {tf.__version__}, Keras {keras.__version__}")
     for name in values.networks:
-        measure(name, train, test)
+        model = measure(name, train, test)
         if values.memory:
-            print_peak_memory(name)
+            with tempfile.TemporaryDirectory() as folder:
+                model.save(f"{folder}/model.keras")
+                print_peak_memory(name, f"{folder}/model.keras")
 
 
 if __name__ == "__main__":
@@ -157,5 +162,6 @@ if __name__ == "__main__":
     flags.DEFINE_enum("precision", "auto", ["auto", "float32", "bfloat16"], "Of the search for the nearest boundary.")
     flags.DEFINE_bool("memory", True, "Measure peak memory too.")
     flags.DEFINE_enum("alone", None, ["plain", "tfrobust", "naive"], "Make three steps and print the peak memory.")
+    flags.DEFINE_string("model", None, "The network of --alone.")
     flags.DEFINE_integer("threads", 0, "Threads; 0 for all cores of this process.", lower_bound=0)
     app.run(main)

@@ -1,6 +1,8 @@
 """train.deep_defense: every method on a small network of digits, its files, and bad input."""
 
 import json
+import re
+import signal
 
 import keras
 import numpy as np
@@ -12,7 +14,7 @@ from keras import layers
 
 from eval import common
 from tfrobust import datasets
-from train import curve, deep_defense
+from train import curve, deep_defense, stopping
 
 SMALL = [
     "--dataset=digits",
@@ -93,8 +95,8 @@ def test_a_finished_run_is_not_trained_again_and_one_with_other_flags_is_refused
         ["--method=clean"],
         ["--method=parseval", "--parseval_beta=0.01"],
         ["--method=adv_train_1"],
-        ["--method=adv_train_2", "--clean_weight=0.5", "--epsilon=0.1", "--k=1", "--a=0.1", "--norandom_start"],
-        ["--method=deep_defense", "--adversarial", "--epsilon=0.1", "--k=1", "--a=0.1"],
+        ["--method=adv_train_2", "--clean_weight=0.5", "--epsilon=0.1"],
+        ["--method=deep_defense", "--combine_adversarial", "--clean_weight=0.5", "--epsilon=0.1"],
         ["--method=deep_defense", "--regularized_layers=logits", "--deepfool_norm=linf"],
     ],
 )
@@ -116,11 +118,37 @@ def test_the_fixed_set_is_what_deepfool_makes(reference):
     assert np.mean(before != after) > 0.9
 
 
+def test_a_stopped_run_goes_on_to_the_same_weights_and_curve(reference, tmp_path, capsys, monkeypatch):
+    train(tmp_path / "whole", f"--reference={reference}")
+    # Stopped in the middle of the second epoch, as by a signal.
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping.StopOnSignal, "on_train_batch_end", _stop_at_step(20))
+        with pytest.raises(SystemExit) as stopped:
+            train(tmp_path / "run", f"--reference={reference}")
+    assert stopped.value.code == 143 and not (tmp_path / "run" / "model.keras").exists()
+    train(tmp_path / "run", f"--reference={reference}")
+    assert "resumed at step 20" in capsys.readouterr().out
+    assert curve.read(tmp_path / "run" / "curve.csv") == curve.read(tmp_path / "whole" / "curve.csv")
+    whole, resumed = (keras.models.load_model(tmp_path / name / "model.keras") for name in ("whole", "run"))
+    for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def _stop_at_step(step):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations == step:
+            self.received = signal.SIGTERM
+            self.model.stop_training = True
+
+    return on_train_batch_end
+
+
 def test_a_diverging_run_stops_and_names_the_term(reference, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         train(tmp_path / "run", f"--reference={reference}", "--learning_rate=1e30", "--num_checkpoint_steps=1")
     errors = capsys.readouterr().err
-    assert stopped.value.code == 1 and "training diverged: " in errors and " is not finite at step " in errors
+    # The first update is as large as that, and the second step sees what it has made.
+    assert stopped.value.code == 1 and re.search(r"training diverged: the \w.* is not finite at step [12];", errors)
     assert not (tmp_path / "run" / "model.keras").exists()
 
 
@@ -133,6 +161,10 @@ def test_a_diverging_run_stops_and_names_the_term(reference, tmp_path, capsys):
             ["--reference={other}"],
             "reference must take images (28, 28, 1) and return 10 logits for digits, got (4, 4, 1)",
         ),
+        (["--reference={reference}", "--architecture=lenet"], "architecture is not for train.deep_defense"),
+        (["--reference={reference}", "--loss_reduction=sum"], "loss_reduction must be mean for Deep Defense"),
+        (["--reference={reference}", "--method=adv_train_2"], "clean_weight must be above 0 beside FGSM"),
+        (["--reference={reference}", "--clean_weight=0.5"], "clean_weight is for --method=adv_train_2 and"),
         (["--reference={reference}", "--regularized_layers=flatten"], "layers must be some of those with weights"),
         (["--reference={reference}", "--step_size_schedule=[[0, 0.1]]"], "exclude each other"),
     ],

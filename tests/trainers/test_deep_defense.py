@@ -64,7 +64,25 @@ def test_huge_exponents_stay_finite_and_keep_their_slope():
         terms = DeepDefense(d=5)(lambda x: LOGITS(x) + bias * [0.0, 1.0], images((102.0, 0.0)) / 100, tf.constant([1]))
         far = DeepDefense(d=50)(lambda x: LOGITS(x - 99.0) + bias * [0.0, 1.0], images((1.0, 0.0)), tf.constant([1]))
     assert np.isfinite(terms) and np.isfinite(far) and far > 1e13
-    assert np.isfinite(tape.gradient(far, bias))
+    # far = 15 e^30 (1 + 50 * 1.02 * (100 - bias) - 30): a hundred norms from its class, which the bias brings nearer.
+    assert tape.gradient(far, bias).numpy() == pytest.approx(-15 * math.exp(30) * 50 * 1.02, rel=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_tiny_gradients_of_the_network_are_no_nan(norm):
+    # f = w (x0 - 1): half a pixel away for any w, whose square is below the smallest number here.
+    weight = tf.Variable(1e-25)
+    with tf.GradientTape() as tape:
+        logits_fn = lambda x: weight * (LOGITS(x) + [0.0, 1.0])  # noqa: E731
+        terms = DeepDefense(norm=norm)(logits_fn, images((0.5, 0.5)), tf.constant([0]))
+    size = 1.02 * (0.5**0.5 if norm == "l2" else 1)
+    np.testing.assert_allclose(terms, [15 * math.exp(-25 * size)], rtol=1e-4)
+    assert np.isfinite(tape.gradient(terms, weight))
+
+
+def test_what_is_not_finite_shows():
+    terms = DeepDefense()(lambda x: LOGITS(x) * [1.0, np.nan], images((0.5, 0.5)), tf.constant([0]))
+    assert not np.isfinite(terms)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfrobust.attacks.base import LogitsFn, require_norm
 from tfrobust.attacks.nearest_boundary import nearest_boundary
 from tfrobust.attacks.targets import ranked_targets
-from tfrobust.shapes import choose, column_of, sum_l1
+from tfrobust.shapes import choose, column_of, largest, sum_l1
 
 
 class Perturbation(NamedTuple):
@@ -120,11 +120,16 @@ def _step(logits_fn, x, y, is_wrong, nearest, norm):
         target = tf.where(is_wrong, y, nearest)
         difference = tf.gather(logits, target, batch_dims=1) - tf.gather(logits, source, batch_dims=1)
     gradient = tape.gradient(difference, x)
-    size = tf.reduce_sum(tf.square(gradient), list(range(1, x.shape.rank)), keepdims=True)
-    direction = gradient
+    # In units of its largest entry, a constant, so that no square of a tiny gradient underflows, nor its derivative.
+    unit = tf.stop_gradient(largest(gradient))
+    # Where nothing leads anywhere the step is 0, and so is its gradient; what is not finite stays so.
+    leads = unit != 0
+    safe = tf.where(leads, unit, tf.ones_like(unit))
+    scaled = gradient / safe
+    length, direction = column_of(tf.abs(difference), x) / safe, scaled
     if norm == "linf":
-        size, direction = sum_l1(gradient), tf.sign(gradient)
-    # Where nothing leads anywhere the step is 0, and so is its gradient.
-    leads = size > 0
-    length = tf.where(leads, column_of(tf.abs(difference), x) / tf.where(leads, size, tf.ones_like(size)), 0.0)
-    return choose(tf.reshape(leads, [-1]), length * direction, tf.zeros_like(x))
+        size, direction = sum_l1(scaled), tf.sign(scaled)
+    else:
+        size = tf.reduce_sum(tf.square(scaled), list(range(1, x.shape.rank)), keepdims=True)
+    step = length / tf.where(leads, size, tf.ones_like(size)) * direction
+    return choose(tf.reshape(leads, [-1]), step, tf.zeros_like(x))

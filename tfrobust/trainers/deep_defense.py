@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfrobust.attacks.base import LogitsFn, require, require_norm
 from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
-from tfrobust.perturbation_size import relative_size
+from tfrobust.perturbation_size import image_norm, relative_size
 from tfrobust.trainers.adversarial import AdversarialTrainer
 
 # exp(z) goes on along its tangent from here: far above any ordinary d * |delta| / |x|, and far below an overflow.
@@ -74,8 +74,8 @@ class DeepDefense:
         )
         size = relative_size(found.delta, x, self.norm, self.center)
         is_correct = tf.argmax(logits_fn(tf.stop_gradient(x)), axis=-1) == y
-        # No size, no exponent: an image of norm 0.
-        is_measured = tf.math.is_finite(size)
+        # Nothing but an image of norm 0 is left out: what is not finite must show.
+        is_measured = image_norm(x, self.norm, self.center) > 0
         scale = tf.cast(tf.where(is_correct, -float(self.c), float(self.d)), size.dtype)
         exponent = scale * tf.where(is_measured, size, tf.zeros_like(size))
         return tf.where(is_measured, self.strength * _guarded_exp(exponent), tf.zeros_like(size))
@@ -85,8 +85,8 @@ class DeepDefenseTrainer(AdversarialTrainer):
     """Trains a classifier, best one that is trained already, with the regulariser of Deep Defense.
 
     As in the authors' code the network runs in inference mode: batch normalisation uses its moving statistics, which
-    stay as they are. With an attack the cross-entropy is that of adversarial images, as in `AdversarialTrainer`, and
-    the regulariser still that of the natural ones.
+    stay as they are, but for an attack with attack_batch_norm="batch". With an attack the cross-entropy is that of
+    adversarial images, as in `AdversarialTrainer`, and the regulariser still that of the natural ones.
 
         trainer = DeepDefenseTrainer(classifier, DeepDefense(strength=15, c=25, d=5), seed=0)
         trainer.compile(keras.optimizers.SGD(5e-4, momentum=0.9), loss=cross_entropy_from_logits)
@@ -120,8 +120,10 @@ class DeepDefenseTrainer(AdversarialTrainer):
         for name in layers or ():
             if name not in known:
                 raise ValueError(f"layers must be some of those with weights ({', '.join(known)}), got {name!r}")
-        moved = known.values() if layers is None else [known[name] for name in layers]
-        self._moved = {id(variable) for layer in moved for variable in layer.trainable_variables}
+        moved = classifier.trainable_variables
+        if layers is not None:
+            moved = [variable for name in layers for variable in known[name].trainable_variables]
+        self._moved = {id(variable) for variable in moved}
 
     def call(self, x, training=False):
         """Logits [B, K] of pixels [B, H, W, C], in inference mode."""
