@@ -1,18 +1,13 @@
 """Accuracy and rho2 over the epochs of a training run, as CSV and in TensorBoard."""
 
-import csv
-import io
 import pathlib
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from eval import output_files
+from eval import curve_files, output_files
 from tfrobust import datasets, metrics
-
-FILE = "curve.csv"
-COLUMNS = ("step", "epoch", "accuracy", "rho2")
 
 
 class Curve(keras.callbacks.Callback):
@@ -39,7 +34,7 @@ class Curve(keras.callbacks.Callback):
         self._folder, self._test, self._center = pathlib.Path(model_dir), test, center
         self._meter = None
         self._step, self._every, self._precision = start_step, every, precision
-        self._rows = [row for row in read(self._folder / FILE) if row["step"] <= start_step]
+        self._rows = [row for row in curve_files.read(self._folder / curve_files.FILE) if row["step"] <= start_step]
 
     def on_train_begin(self, logs=None):
         """Measures the classifier that training starts with."""
@@ -73,18 +68,5 @@ class Curve(keras.callbacks.Callback):
         with self._writer.as_default(step=self._step):
             for name in ("accuracy", "rho2"):
                 tf.summary.scalar(f"test_{name}", row[name])
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: f"{row[name]:.6g}" for name in COLUMNS} for row in self._rows)
-        with output_files.whole_file(str(self._folder / FILE)) as file:
-            file.write(text.getvalue().encode())
-
-
-def read(path) -> list[dict[str, float]]:
-    """The rows of a curve; none if there is no file."""
-    try:
-        text = pathlib.Path(path).read_text()
-    except FileNotFoundError:
-        return []
-    return [{name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(text.splitlines())]
+        with output_files.whole_file(str(self._folder / curve_files.FILE)) as file:
+            file.write(curve_files.text(self._rows).encode())

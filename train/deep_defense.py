@@ -135,7 +135,8 @@ class DeepDefenseTask(session.Task):
         """Prints accuracy and rho2 on the test set and writes them to report.json."""
         found = deep_defense_measures.measure(classifier, test, self._center)
         print(f"accuracy {found['accuracy']:.2%}, rho2 {found['rho2']:.4g} (50 iterations), {found['rho2_5']:.4g} (5)")
-        content = {"method": METHOD.value, "num_examples": len(test.labels), **found, **provenance.made_by()}
+        content = {"method": METHOD.value, "num_examples": len(test.labels), "steps": common.MAX_STEPS.value}
+        content |= {**found, **provenance.made_by()}
         output_files.write_json(str(model_dir / "report.json"), content)
 
 

@@ -58,7 +58,8 @@ class NaiveDeepDefense(DeepDefense):
         distance = tf.where(is_source, np.inf, tf.abs(difference) / tf.sqrt(tf.where(is_source, 1.0, squares)))
         target = tf.where(is_wrong, y, tf.argmin(distance, axis=-1))
         f, w, squares = (tf.gather(part, target, batch_dims=1) for part in (difference, w, squares))
-        return tf.reshape(tf.abs(f) / squares, [-1, 1, 1, 1]) * w
+        # An image that has reached its class has no boundary to step onto: 0 / 0, whose gradient would be no number.
+        return tf.reshape(tf.abs(f) / tf.where(squares > 0, squares, 1.0), [-1, 1, 1, 1]) * w
 
 
 def trainer_of(kind: str, model, iterations: int, center):

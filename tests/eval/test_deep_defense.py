@@ -1,13 +1,14 @@
 """eval.deep_defense: the paper's table for models of one's own."""
 
 import json
+import shutil
 
 import keras
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from eval import common, deep_defense
+from eval import common, curve_files, deep_defense
 from tfrobust import deep_defense_tables
 
 QUICK = ["--dataset=digits", "--num_eval_examples=60", "--precision=float32"]
@@ -42,6 +43,23 @@ def test_the_table(digits_model, tmp_path, capsys):
     lines = text.read_text()
     assert f"| deep_defense | {row['accuracy']:.2%} | {row['rho2']:.4f} |" in lines
     assert "| deep_defense, the paper's | 99.34% | 0.2840 |  |  | 96.51% | 88.93% | 50.00% |" in lines
+
+
+def test_convergence_is_drawn_from_the_runs(digits_model, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(digits_model, run / "model.keras")
+    rows = [{"step": 7 * i, "epoch": i, "accuracy": 0.9, "rho2": 0.1 * i} for i in range(3)]
+    (run / curve_files.FILE).write_text(curve_files.text(rows))
+    models = [f"--reference={digits_model}", f"--deep_defense={run}", f"--clean={digits_model}"]
+    call(*models, f"--convergence={tmp_path / 'curves'}")
+    lines = (tmp_path / "curves.csv").read_text().splitlines()
+    assert lines[1:] == [f"deep_defense,{7 * i},{i},0.9,{0.1 * i:.6g}" for i in range(3)]
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+    (run / curve_files.FILE).unlink()
+    with pytest.raises(SystemExit):
+        call(*models, f"--convergence={tmp_path / 'more'}")
+    assert "convergence needs a model that is a folder with curve.csv" in capsys.readouterr().err
 
 
 def test_published_numbers():

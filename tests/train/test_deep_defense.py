@@ -12,9 +12,9 @@ from absl import flags
 from absl.testing import flagsaver
 from keras import layers
 
-from eval import common
+from eval import common, curve_files
 from tfrobust import datasets
-from train import curve, deep_defense, stopping
+from train import deep_defense, stopping
 
 SMALL = [
     "--dataset=digits",
@@ -62,10 +62,10 @@ def test_deep_defense(reference, tmp_path, capsys):
     assert 0.9 < report["accuracy"] <= 1 and 0 < report["rho2_5"] <= report["rho2"] * 1.01
     assert report["deepfool_success_rate"] > 0.95
     assert f"accuracy {report['accuracy']:.2%}, rho2 {report['rho2']:.4g} (50 iterations)" in printed
-    rows = curve.read(tmp_path / "run" / "curve.csv")
+    rows = curve_files.read(tmp_path / "run" / "curve.csv")
     assert [(row["step"], row["epoch"]) for row in rows] == [(0, 0), (14, 1), (28, 2)]
     train(tmp_path / "clean", f"--reference={reference}", "--method=clean")
-    clean = curve.read(tmp_path / "clean" / "curve.csv")
+    clean = curve_files.read(tmp_path / "clean" / "curve.csv")
     assert clean[0] == rows[0] and rows[2]["rho2"] > 1.05 * clean[2]["rho2"] > 0
     tags = set()
     for path in (tmp_path / "run").glob("events.out.tfevents*"):
@@ -83,7 +83,7 @@ def test_a_finished_run_is_not_trained_again_and_one_with_other_flags_is_refused
     train(tmp_path / "run", f"--reference={reference}", "--method=clean")
     train(tmp_path / "run", f"--reference={reference}", "--method=clean")
     assert "training is complete" in capsys.readouterr().out
-    assert len(curve.read(tmp_path / "run" / "curve.csv")) == 3
+    assert len(curve_files.read(tmp_path / "run" / "curve.csv")) == 3
     with pytest.raises(SystemExit):
         train(tmp_path / "run", f"--reference={reference}", "--method=parseval")
     assert "--method was clean and is parseval" in capsys.readouterr().err
@@ -128,7 +128,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_curve(reference, tmp_path
     assert stopped.value.code == 143 and not (tmp_path / "run" / "model.keras").exists()
     train(tmp_path / "run", f"--reference={reference}")
     assert "resumed at step 20" in capsys.readouterr().out
-    assert curve.read(tmp_path / "run" / "curve.csv") == curve.read(tmp_path / "whole" / "curve.csv")
+    assert curve_files.read(tmp_path / "run" / "curve.csv") == curve_files.read(tmp_path / "whole" / "curve.csv")
     whole, resumed = (keras.models.load_model(tmp_path / name / "model.keras") for name in ("whole", "run"))
     for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)

@@ -1,0 +1,85 @@
+"""train.deep_defense_sweep: its runs, its files, that it goes on, and bad input."""
+
+import csv
+import json
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from eval import common
+from train import deep_defense_sweep
+from train.deep_defense import DeepDefenseTask
+
+QUICK = [
+    "--dataset=digits",
+    "--epochs=1",
+    "--training_batch_size=200",
+    "--optimizer=momentum",
+    "--learning_rate=0.01",
+    "--loss_reduction=mean",
+    "--precision=float32",
+    "--num_eval_examples=40",
+    "--curve_examples=20",
+    "--deepfool_iterations=2",
+]
+
+
+@flagsaver.flagsaver
+def sweep(folder, *arguments):
+    arguments = ["deep_defense_sweep", f"--model_dir={folder}", *QUICK, *arguments]
+    common.guarded(deep_defense_sweep.main, flags.FLAGS(arguments))
+
+
+def test_a_sweep_goes_on_where_it_was(digits_model, tmp_path, capsys, monkeypatch):
+    layer = _first_layer(digits_model)
+    arguments = [f"--reference={digits_model}", "--c_values=5,25", f"--layer_values=all,{layer}"]
+    trained = []
+    finish = DeepDefenseTask.finish
+
+    def counted(self, *rest):
+        trained.append(rest[-1].name)
+        if len(trained) == 3:
+            raise ValueError("killed")
+        return finish(self, *rest)
+
+    monkeypatch.setattr(DeepDefenseTask, "finish", counted)
+    with pytest.raises(SystemExit):
+        sweep(tmp_path, *arguments)
+    assert "killed" in capsys.readouterr().err
+    sweep(tmp_path, *arguments)
+    names = ["all_lambda15_c5", "all_lambda15_c25", f"{layer}_lambda15_c5", f"{layer}_lambda15_c25"]
+    assert trained == [*names[:3], *names[2:]]
+    assert capsys.readouterr().out.count("finished before") == 2
+    with open(tmp_path / "sweep.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in names]
+    assert [row["rho2"] for row in rows[:-1]] == [f"{report['rho2']:.6g}" for report in reports]
+    assert [row["c"] for row in rows[:-1]] == ["5", "25", "5", "25"] and rows[-1]["layers"] == "reference"
+    assert len({row["rho2"] for row in rows}) == 5
+    assert (tmp_path / "sweep.png").stat().st_size > 5000
+    # Another length is another run, which goes on from the last step of the one that is there.
+    sweep(tmp_path, f"--reference={digits_model}", "--c_values=5", "--epochs=2")
+    assert trained[-1] == names[0] and "resumed at step 7" in capsys.readouterr().out
+
+
+def _first_layer(path):
+    import keras
+
+    return next(layer.name for layer in keras.models.load_model(path).layers if layer.trainable_variables)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--c_values=5,x", "c_values must be numbers of 0 or more, separated by commas, got ['5', 'x']"),
+        ("--lambda_values=-1", "lambda_values must be numbers of 0 or more"),
+        ("--layer_values=all,fc9", "layer_values must be some of all, "),
+        ("--method=clean", "method must be deep_defense in a sweep, got clean"),
+    ],
+)
+def test_bad_input(digits_model, tmp_path, capsys, argument, message):
+    with pytest.raises(SystemExit):
+        sweep(tmp_path / "none", f"--reference={digits_model}", argument)
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
