@@ -29,6 +29,7 @@ setuptools.setup(
         "keras>=3.10",
         "matplotlib>=3.8",
         "numpy>=1.26",
+        "pillow>=10",
         "requests>=2.25",
         "scikit-learn>=1.4",
         "tensorboard>=2.18",

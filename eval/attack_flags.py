@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from eval import common, fraction_flag
+from eval import common, data_flags, fraction_flag
 from tfrobust import losses
 from tfrobust.attacks import PGD
 from tfrobust.threat_models import ThreatModel
@@ -24,7 +24,7 @@ ALIASES = ("steps", "num_steps", "step_size")
 
 def pgd(threat: ThreatModel, **arguments) -> PGD:
     """The attack of the flags within `threat`; `arguments` are more of PGD's own."""
-    default = common.CHALLENGE_ATTACKS[common.DATASET.value]
+    default = common.CHALLENGE_ATTACKS[data_flags.DATASET.value]
     return PGD(
         threat,
         default.steps if STEPS.value is None else STEPS.value,

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import tensorflow as tf
 from absl import app, flags, logging
 
-from eval import challenge_config, fraction_flag, sources
-from tfrobust import checkpoints, datasets, evaluation, export, loading, reports, suites
+from eval import challenge_config, data_flags, fraction_flag, sources
+from tfrobust import checkpoints, datasets, evaluation, export, image_folders, loading, reports, suites
 from tfrobust.attacks import catalogue
 from tfrobust.threat_models import NORMS, ThreatModel
 
@@ -34,17 +34,12 @@ MODEL = flags.DEFINE_string(
     "What is evaluated: a .keras file, a SavedModel, a checkpoint of the original challenges, or a folder with one of "
     "them such as a --model_dir of training. Default: --model_dir.",
 )
-DATASET = flags.DEFINE_enum(
-    "dataset", "mnist", sorted(datasets.SPECS), "Data; digits comes with scikit-learn and needs no download."
-)
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder of TensorFlow Datasets; default: TFDS_DATA_DIR, or TFDS's own."
-)
 NORM = flags.DEFINE_enum("norm", "linf", list(NORMS), "Norm of the adversary's ball.")
 EPSILON = fraction_flag.define_fraction(
     "epsilon",
     None,
-    "Radius of the adversary's ball in pixel units, pixels being in [0, 1]; default: 0.3, and 8/255 for cifar10.",
+    "Radius of the adversary's ball in pixel units, pixels being in [0, 1]; default: 0.3, 8/255 for cifar10, 4/255 for "
+    "imagefolder.",
 )
 PRECISION = flags.DEFINE_enum(
     "precision",
@@ -70,6 +65,8 @@ CHALLENGE_ATTACKS = {
     "mnist": _MNIST_ATTACK,
     "digits": _MNIST_ATTACK,
     "cifar10": ChallengeAttack(8 / 255, 10, 2 / 255),
+    # No challenge: what is usual for ImageNet.
+    image_folders.NAME: ChallengeAttack(4 / 255, 10, 1 / 255),
 }
 MIN_NORM = "min_norm"
 SUITE = flags.DEFINE_enum(
@@ -89,14 +86,8 @@ ROWS = flags.DEFINE_multi_string(
     None,
     "Only the rows of --suite whose names match, * standing for anything: --rows='PGD *x1' --rows=FGSM; repeatable.",
 )
-NUM_EVAL_EXAMPLES = flags.DEFINE_integer(
-    "num_eval_examples",
-    None,
-    "Evaluate on the first so many test examples in official order; default: all.",
-    lower_bound=1,
-)
-flags.DEFINE_alias("num_examples", "num_eval_examples")
 flags.adopt_module_key_flags(challenge_config)
+flags.adopt_module_key_flags(data_flags)
 flags.adopt_module_key_flags(sources)
 EVAL_ON_CPU = flags.DEFINE_bool("eval_on_cpu", False, "Evaluate on the CPU.")
 STORE_ADV_PATH = flags.DEFINE_string(
@@ -156,16 +147,11 @@ def model_path() -> str:
 
 def threat_model() -> ThreatModel:
     """The threat model of --norm and --epsilon; warns of an epsilon that makes images unrecognisable."""
-    epsilon = CHALLENGE_ATTACKS[DATASET.value].epsilon if EPSILON.value is None else EPSILON.value
+    epsilon = CHALLENGE_ATTACKS[data_flags.DATASET.value].epsilon if EPSILON.value is None else EPSILON.value
     threat = ThreatModel(NORM.value, epsilon)
     if threat.norm == "linf" and threat.epsilon > 0.5:
         logging.warning("epsilon %g can turn every image into plain grey: nothing can be robust to it", threat.epsilon)
     return threat
-
-
-def load_test_set() -> datasets.Arrays:
-    """The first --num_eval_examples of the test set of --dataset, in official order."""
-    return datasets.load(DATASET.value, "test", data_dir=DATA_DIR.value, num_examples=NUM_EVAL_EXAMPLES.value)
 
 
 class Table(NamedTuple):

@@ -14,6 +14,7 @@ from absl import flags
 from eval import (
     common,
     curve_files,
+    data_flags,
     deep_defense_figures,
     deep_defense_measures,
     markdown,
@@ -21,7 +22,7 @@ from eval import (
     provenance,
     reference,
 )
-from tfrobust import datasets, deep_defense_tables, metrics
+from tfrobust import deep_defense_tables, metrics
 from tfrobust.deep_defense_tables import PARTS
 
 _MODELS = {
@@ -32,6 +33,7 @@ _MODELS = {
         ("adv_train_2", "adversarial training with FGSM"),
         ("clean", "plain fine-tuning"),
         ("deep_defense", "Deep Defense"),
+        ("combined", "Deep Defense with adversarial training II"),
     )
 }
 PAPER = flags.DEFINE_enum(
@@ -58,14 +60,13 @@ def main() -> None:
     paths = {"reference": reference.REFERENCE.value}
     paths |= {name: flag.value for name, flag in _MODELS.items() if flag.value}
     curves = _curves(paths) if convergence else {}
-    train = datasets.load(common.DATASET.value, "train", data_dir=common.DATA_DIR.value)
-    center = reference.mean_image(train)
+    center = reference.mean_image(data_flags.load_training_set())
     models = {name: reference.load(path, center, name) for name, path in paths.items()}
-    test = common.load_test_set()
+    test = data_flags.load_test_set()
     epsilon = metrics.SignAttack(models["deep_defense"], test.images, test.labels).epsilon_at(0.5)
     rows = _measure_and_print(models, test, center, epsilon)
     content = {
-        "dataset": common.DATASET.value,
+        "dataset": data_flags.DATASET.value,
         "num_examples": len(test.labels),
         "paper": PAPER.value,
         "precision": common.PRECISION.value,
@@ -88,7 +89,7 @@ def main() -> None:
 
 def _measure_and_print(models, test, center, epsilon):
     """The measures of every model, each printed as soon as it is known."""
-    print(f"{len(test.labels)} test examples of {common.DATASET.value}, eps_ref {epsilon:.5f} of pixels in [0, 1]")
+    print(f"{len(test.labels)} test examples of {data_flags.DATASET.value}, eps_ref {epsilon:.5f} of pixels in [0, 1]")
     header = ["method", "accuracy", "rho2", "rho2 (5)", "fooled", *(f"@{part:g} eps_ref" for part in PARTS)]
     print(f"{header[0]:14}" + "".join(f"{name:>14}" for name in header[1:]), flush=True)
     rows = {}

@@ -10,6 +10,7 @@ TITLES = {
     "adv_train_1": "adversarial training I",
     "adv_train_2": "adversarial training II",
     "clean": "clean",
+    "combined": "Deep Defense with II",
 }
 # Distinct also in grey and for the colour-blind.
 _MARKERS = "osD^vPX*"
@@ -33,7 +34,7 @@ def write_convergence(output: str, curves: Mapping[str, Sequence[curve_files.Row
             epochs, values = [row["epoch"] for row in curve], [unit * row[key] for row in curve]
             axes.plot(epochs, values, marker=marker, markersize=4, label=TITLES.get(name, name))
         axes.set(xlabel="epochs of fine-tuning", ylabel=label)
-    right.legend(fontsize=8)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
     _save(figure, f"{output}.png")
 
 

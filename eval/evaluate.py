@@ -15,7 +15,7 @@ import time
 import tensorflow as tf
 from absl import flags
 
-from eval import attack_flags, common, output_files, tables
+from eval import attack_flags, common, data_flags, output_files, tables
 from tfrobust import checkpoints, datasets, loading, reports
 from tfrobust.attacks import PGD
 from tfrobust.attacks.base import describe
@@ -38,9 +38,10 @@ def main() -> None:
     watch = WATCH.value or not EVAL_ONCE.value
     if not watch and checkpoints.newest(folder) is None:
         raise ValueError(f"model_dir must hold a checkpoint, got {folder}; --watch waits for one")
-    test = common.load_test_set()
+    test = data_flags.load_test_set()
     output_files.check_output_path(str(folder / "eval" / "events"))
-    print(f"{len(test.labels)} test examples of {common.DATASET.value}, pixels from 0 to 1, against {describe(attack)}")
+    dataset = data_flags.DATASET.value
+    print(f"{len(test.labels)} test examples of {dataset}, pixels from 0 to 1, against {describe(attack)}")
     done = None
     while True:
         newest = checkpoints.newest(folder)

@@ -10,7 +10,7 @@ import tempfile
 import numpy as np
 from absl import flags
 
-from eval import common, provenance
+from eval import data_flags, provenance
 from tfrobust import attack_files, reports
 
 OUTPUT = flags.DEFINE_string(
@@ -38,7 +38,11 @@ def whole_file(path: str):
 def report_content(report: reports.Report, red_flags=()) -> dict:
     """The report as plain dicts, with red flags, and the flags, the command and the machine that made it."""
     modules = flags.FLAGS.flags_by_module_dict()
-    values = {flag.name: flag.value for module in ("eval.common", "eval.sources") for flag in modules[module]}
+    values = {
+        flag.name: flag.value
+        for module in ("eval.common", "eval.data_flags", "eval.sources")
+        for flag in modules[module]
+    }
     signs = [dataclasses.asdict(sign) for sign in red_flags]
     return {**report.as_json(), "red_flags": signs, "flags": values, **provenance.made_by()}
 
@@ -66,16 +70,28 @@ def write_adversarial_examples(path: str, report: reports.Report, labels: np.nda
     check_adversarial_path(path)
     with whole_file(path) as file:
         if path.endswith(".npy"):
-            attack_files.write(file, attack_files.FORMATS[common.DATASET.value], report.x_adv)
+            attack_files.write(file, attack_file_format(), report.x_adv)
         else:
             np.savez_compressed(file, x_adv=report.x_adv, labels=labels, predictions=report.predictions)
 
 
 def check_adversarial_path(path: str) -> None:
-    """Raises ValueError unless `path` ends in .npz or .npy, and OSError unless it can be written."""
+    """Raises ValueError unless `path` ends in .npz, or .npy for a challenge, and OSError unless it can be written."""
     if not path.endswith((".npz", ".npy")):
         raise ValueError(f"adversarial examples are saved as .npz or .npy, got {path!r}")
+    if path.endswith(".npy"):
+        attack_file_format()
     check_output_path(path)
+
+
+def attack_file_format() -> attack_files.AttackFileFormat:
+    """The challenge's format for --dataset; raises ValueError where there is none."""
+    if data_flags.DATASET.value not in attack_files.FORMATS:
+        raise ValueError(
+            f"{data_flags.DATASET.value} is no challenge and has no format of attack files: eval.robust_accuracy and "
+            "training save adversarial examples as .npz"
+        )
+    return attack_files.FORMATS[data_flags.DATASET.value]
 
 
 def _umask():

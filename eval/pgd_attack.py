@@ -15,7 +15,7 @@ import time
 import numpy as np
 from absl import flags
 
-from eval import attack_flags, common, output_files
+from eval import attack_flags, common, data_flags, output_files
 from tfrobust import attack_files, loading
 from tfrobust.attacks.base import describe
 
@@ -35,10 +35,10 @@ def main() -> None:
         raise ValueError(f"norm must be linf, got {threat.norm}: files of the challenges are checked in linf")
     attack = attack_flags.pgd(threat)
     classifier = loading.load_classifier(model)
-    test = common.load_test_set()
-    file_format = attack_files.FORMATS[common.DATASET.value]
+    test = data_flags.load_test_set()
+    file_format = output_files.attack_file_format()
     total = len(test.labels)
-    print(f"{model}: {total} of {file_format.num_examples} test examples of {common.DATASET.value}")
+    print(f"{model}: {total} of {file_format.num_examples} test examples of {data_flags.DATASET.value}")
     print(describe(attack))
     print(f"Iterating over {math.ceil(total / common.EVAL_BATCH_SIZE.value)} batches", flush=True)
     images = {}

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 from absl import flags
 
-from eval import common
-from tfrobust import datasets, loading
+from eval import data_flags
+from tfrobust import datasets, image_folders, loading
+from tfrobust.models import imagenet
 from tfrobust.models.deep_defense_reference import load_lenet
 
 REFERENCE = flags.DEFINE_string(
@@ -26,7 +27,10 @@ def check() -> None:
 
 
 def mean_image(train: datasets.Arrays) -> np.ndarray:
-    """The mean training image, [H, W, C] in [0, 1], from which Deep Defense measures images."""
+    """The mean training image, [H, W, C] in [0, 1], from which Deep Defense measures images; ImageNet's mean colour for
+    images on disk."""
+    if isinstance(train.images, image_folders.ImageFiles):
+        return np.broadcast_to(np.array(imagenet.CHANNEL_MEAN), train.images.shape[1:])
     return train.images.mean(axis=0, dtype=np.float64)
 
 
@@ -41,7 +45,7 @@ def load(path: str, center: np.ndarray, name: str = "reference") -> keras.Model:
       ValueError: if it cannot be trained, or is of another image or number of classes.
       tfrobust.loading.ModelLoadError: if it cannot be read.
     """
-    data = datasets.spec(common.DATASET.value)
+    data = data_flags.dataset_spec()
     if path.endswith(".npz") and data.image_shape != (28, 28, 1):
         raise ValueError(f"{name} is a LeNet for images (28, 28, 1), but {data.name} has {data.image_shape}")
     classifier = load_lenet(path, 255 * center) if path.endswith(".npz") else loading.load_classifier(path)

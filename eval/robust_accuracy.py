@@ -11,7 +11,7 @@ pixel range, and its class by the model itself in float32.
 
 from absl import flags
 
-from eval import common, markdown, output_files, provenance, smallest_changes, tables
+from eval import common, data_flags, markdown, output_files, provenance, smallest_changes, tables
 from tfrobust import loading, red_flags
 from tfrobust.evaluation_state import EvaluationState
 
@@ -54,7 +54,7 @@ def main() -> None:
     if not smallest:
         rows = common.table(threat)
     classifier = loading.load_classifier(path)
-    test = common.load_test_set()
+    test = data_flags.load_test_set()
     if smallest:
         return measure_smallest_changes(classifier, test, threat.norm)
     state = EvaluationState(STATE.value) if STATE.value else None

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from eval import common, output_files
+from eval import common, data_flags, output_files
 from tfrobust import attack_files, checks, loading, precision
 
 DEFAULT_PATH = "attack.npy"
@@ -29,9 +29,9 @@ def main() -> None:
     threat = common.threat_model()
     if threat.norm != "linf":
         raise ValueError(f"norm must be linf, got {threat.norm}: files of the challenges are checked in linf")
-    test = common.load_test_set()
+    test = data_flags.load_test_set()
     try:
-        x_adv = attack_files.read(path, attack_files.FORMATS[common.DATASET.value], test.images, threat.epsilon)
+        x_adv = attack_files.read(path, output_files.attack_file_format(), test.images, threat.epsilon)
     except attack_files.AttackFileError as error:
         for line in error.verdict:
             print(line, flush=True)

@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 
-from eval import common, output_files, tables
+from eval import common, data_flags, output_files, tables
 from tfrobust import datasets, suites
 from tfrobust.minimum_norm_evaluation import MinimumNormReport, evaluate_minimum_norm
 
@@ -16,7 +16,7 @@ POINTS = 100
 def print_table(classifier, test: datasets.Arrays, norm: str, title: str) -> MinimumNormReport:
     """Runs the minimum-norm attacks of a norm and prints each row as soon as it is known."""
     attacks = suites.min_norm(norm)
-    print(f"{title}: {len(test.labels)} test examples of {common.DATASET.value}, smallest changes in {norm}")
+    print(f"{title}: {len(test.labels)} test examples of {data_flags.DATASET.value}, smallest changes in {norm}")
     width = max(len(name) for name in (*attacks, "nearest of all"))
     header = f"{'attack':{width}}  {'success':>8}  {'median':>8}  {'mean':>8}  {'seconds':>8}"
     print(header, "-" * len(header), sep="\n", flush=True)

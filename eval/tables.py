@@ -2,7 +2,7 @@
 
 import sys
 
-from eval import common, sources
+from eval import common, data_flags, sources
 from tfrobust import datasets, madry_tables, reports, suites
 from tfrobust.threat_models import ThreatModel
 
@@ -19,9 +19,8 @@ def print_robustness_table(
     """
     paper = published()
     width = max(len(name) for name in ("natural", *rows.attacks))
-    print(
-        f"{title}: {len(test.labels)} test examples of {common.DATASET.value}, {threat.norm} epsilon {threat.epsilon:g}"
-    )
+    examples = f"{len(test.labels)} test examples of {data_flags.DATASET.value}"
+    print(f"{title}: {examples}, {threat.norm} epsilon {threat.epsilon:g}")
     if common.ATTACKS.value is None and common.SUITE.value in suites.WITH_SOURCES and sources.missing():
         print(f"without the rows of {', '.join(sources.missing())}, which are not given")
     first = "attacked" if rows.only_standing else "accuracy"

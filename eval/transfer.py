@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
-from eval import common, output_files, provenance, tables
+from eval import common, data_flags, output_files, provenance, tables
 from tfrobust import loading
 from tfrobust.attacks import catalogue
 from tfrobust.attacks.transfer import Transfer, named
@@ -38,9 +38,9 @@ def main() -> None:
         raise ValueError(f"attack must be a single one, got {ATTACK.value!r}")
     (attack,) = attacks.values()
     models = _load(MODELS.value)
-    test = common.load_test_set()
+    test = data_flags.load_test_set()
     title = f"{ATTACK.value}, {threat.norm} epsilon {threat.epsilon:g}, {len(test.labels)} test examples"
-    print(f"{title} of {common.DATASET.value}, seed {common.SEED.value}: accuracy of the target (column)")
+    print(f"{title} of {data_flags.DATASET.value}, seed {common.SEED.value}: accuracy of the target (column)")
     width = max(len(name) for name in ("source", "natural", *models))
     print(f"{'source':{width}}", *(f"{name:>{max(width, 7)}}" for name in models), sep="  ", flush=True)
     natural, matrix = [], np.zeros([len(models), len(models)])
@@ -78,7 +78,7 @@ def _write(output, names, natural, matrix, title):
         file.write(text.getvalue().encode())
     content = {
         "attack": ATTACK.value,
-        "dataset": common.DATASET.value,
+        "dataset": data_flags.DATASET.value,
         "seed": common.SEED.value,
         "models": dict(zip(names, MODELS.value, strict=True)),
         "natural": natural,

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust.checks import require_integer
+from tfrobust.image_folders import ImageFiles
 
 # Tells the seeds of flips from those of shifts, which end in the number of pixels.
 FLIPS = 2**31
@@ -91,7 +92,7 @@ def training_batches(
     global batch. Iterating again starts again at `start_step`.
 
     Args:
-        images: [N, H, W, C], any dtype that converts to float32.
+        images: [N, H, W, C], any dtype that converts to float32, or `image_folders.ImageFiles`.
         labels: [N], integers.
         batch_size, seed, start_step, num_steps, drop_tail: see `batch_indices`.
         random_shift: move each image by up to so many pixels in each direction, filling up with 0: padding by so many
@@ -104,7 +105,9 @@ def training_batches(
     Raises:
         ValueError: images and labels differ in length, or as for `batch_indices`.
     """
-    images, labels = np.asarray(images, np.float32), np.asarray(labels, np.int64)
+    if not isinstance(images, ImageFiles):
+        images = np.asarray(images, np.float32)
+    labels = np.asarray(labels, np.int64)
     if len(images) != len(labels):
         raise ValueError(f"labels must be as many as the {len(images)} images, got {len(labels)}")
     indices = functools.partial(

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from tfrobust.datasets import Arrays, DatasetSpec
-from tfrobust.models import cifar10, deep_defense, mnist, small, tramer
+from tfrobust.models import cifar10, deep_defense, imagenet, mnist, small, tramer
 from train import common
 
 
@@ -39,6 +39,10 @@ CIFAR10: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
     "small": lambda seed, data, _: small.small_cnn(seed=seed, **_sizes(data)),
     "convnet": _with_mean_image(deep_defense.convnet),
     "nin": _with_mean_image(deep_defense.nin),
+}
+IMAGENET: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
+    "resnet18": lambda seed, data, _: imagenet.resnet18(seed=seed, **_sizes(data)),
+    "alexnet": lambda seed, data, _: imagenet.alexnet(seed=seed, **_sizes(data)),
 }
 
 

@@ -9,7 +9,7 @@ A run that was stopped goes on where it was when the same command is given again
 from absl import flags
 
 from eval import common as eval_common
-from tfrobust import datasets
+from eval import data_flags
 from train import architectures, common, robustness, session
 
 flags.adopt_module_key_flags(common)
@@ -17,9 +17,10 @@ flags.adopt_module_key_flags(common)
 
 def main() -> None:
     """Trains, saves, evaluates."""
-    data = datasets.spec(eval_common.DATASET.value)
+    data = data_flags.dataset_spec()
     if data.name != "cifar10":
-        raise ValueError(f"dataset must be cifar10 here, got {data.name!r}, which python -m train.mnist is for")
+        other = {"imagefolder": "train.imagenet"}.get(data.name, "train.mnist")
+        raise ValueError(f"dataset must be cifar10 here, got {data.name!r}, which python -m {other} is for")
     build = architectures.builder(architectures.CIFAR10, data, eval_common.SEED.value)
     session.run(robustness.RobustnessTask(build))
 

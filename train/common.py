@@ -52,7 +52,8 @@ ARCHITECTURE = flags.DEFINE_string(
     "architecture",
     None,
     "The network: challenge, tramer_a, tramer_b, tramer_c, tramer_d, mlp, mlp_bn or lenet for train.mnist; wide, "
-    "narrow, small, convnet or nin for train.cifar10. Default: the challenge's, challenge and wide.",
+    "narrow, small, convnet or nin for train.cifar10; resnet18 or alexnet for train.imagenet. Default: the first of "
+    "each: challenge, wide, resnet18.",
 )
 INPUT_SCALE = flags.DEFINE_float(
     "input_scale",
@@ -179,7 +180,7 @@ def strategy() -> tf.distribute.Strategy:
 def flag_lines(more: Sequence[str] = ()) -> list[str]:
     """The flags of this run as `--name=value`, for --flagfile: those of all runs, and those named `more`."""
     by_module = flags.FLAGS.flags_by_module_dict()
-    shared = ("eval.common", "eval.attack_flags", "train.common", "train.optimizer_flags")
+    shared = ("eval.common", "eval.data_flags", "eval.attack_flags", "train.common", "train.optimizer_flags")
     recorded = [flag for module in shared for flag in by_module[module]] + [flags.FLAGS[name] for name in more]
     # --checkpoint is about one start of the program, not about the run.
     left_out = (*ALIASES, "checkpoint")

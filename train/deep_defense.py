@@ -157,7 +157,7 @@ def deepfool_set(classifier: keras.Model, train: datasets.Arrays, batch_size: in
     print(f"making {len(train.labels)} images with DeepFool", flush=True)
     parts = []
     for start in range(0, len(train.labels), batch_size):
-        parts.append(perturb(train.images[start : start + batch_size]).numpy())
+        parts.append(perturb(np.asarray(train.images[start : start + batch_size])).numpy())
         tables.show_progress("DeepFool", start + len(parts[-1]), len(train.labels))
     tables.clear_progress()
     return datasets.Arrays(np.concatenate(parts), train.labels)

@@ -15,8 +15,7 @@ import keras
 from absl import flags
 
 from eval import common as eval_common
-from eval import deep_defense_figures, deep_defense_measures, output_files, reference
-from tfrobust import datasets
+from eval import data_flags, deep_defense_figures, deep_defense_measures, output_files, reference
 from train import common, deep_defense, optimizer_flags, session
 
 C_VALUES = flags.DEFINE_list("c_values", ["5", "15", "25", "35", "45"], "Values of --c.")
@@ -57,7 +56,7 @@ def _run(model_dir, layer, strength, c):
     if report.is_file():
         session.check_model_dir(model_dir, deep_defense.DeepDefenseTask.flags)
         found = json.loads(report.read_text())
-        examples = len(datasets.load(eval_common.DATASET.value, "train", data_dir=eval_common.DATA_DIR.value).labels)
+        examples = len(data_flags.load_training_set().labels)
         common.resolve_epochs(examples - common.HELD_OUT.value)
         if found["steps"] == common.MAX_STEPS.value:
             print("finished before")
@@ -70,14 +69,13 @@ def _run(model_dir, layer, strength, c):
 def _reference_measures(folder):
     """Accuracy and rho2 of the reference, kept in reference.json; refuses layers that it does not have."""
     path = reference.REFERENCE.value
-    train = datasets.load(eval_common.DATASET.value, "train", data_dir=eval_common.DATA_DIR.value)
-    center = reference.mean_image(train)
+    center = reference.mean_image(data_flags.load_training_set())
     classifier = reference.load(path, center)
     known = [layer.name for layer in classifier.layers if layer.trainable_variables]
     for name in LAYER_VALUES.value:
         if name not in (ALL, *known):
             raise ValueError(f"layer_values must be some of {', '.join([ALL, *known])}, got {name!r}")
-    test = eval_common.load_test_set()
+    test = data_flags.load_test_set()
     wanted = {"reference": path, "num_examples": len(test.labels)}
     kept = folder / "reference.json"
     if kept.is_file() and wanted.items() <= (found := json.loads(kept.read_text())).items():
@@ -102,7 +100,7 @@ def _caption(found):
     return (
         f"Deep Defense of {pathlib.Path(reference.REFERENCE.value).name}, {found['steps']:,} steps of "
         f"{optimizer_flags.BATCH_SIZE.value} ({images:,} images); {found['num_examples']:,} test examples of "
-        f"{eval_common.DATASET.value}, DeepFool with 50 iterations, seed {eval_common.SEED.value}"
+        f"{data_flags.DATASET.value}, DeepFool with 50 iterations, seed {eval_common.SEED.value}"
     )
 
 

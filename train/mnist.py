@@ -8,7 +8,7 @@ A run that was stopped goes on where it was when the same command is given again
 from absl import flags
 
 from eval import common as eval_common
-from tfrobust import datasets
+from eval import data_flags
 from train import architectures, common, robustness, session
 
 flags.adopt_module_key_flags(common)
@@ -16,9 +16,10 @@ flags.adopt_module_key_flags(common)
 
 def main() -> None:
     """Trains, saves, evaluates."""
-    data = datasets.spec(eval_common.DATASET.value)
-    if data.name == "cifar10":
-        raise ValueError("dataset must be mnist or digits here, got 'cifar10', which python -m train.cifar10 is for")
+    data = data_flags.dataset_spec()
+    if data.name not in ("mnist", "digits"):
+        other = {"cifar10": "train.cifar10"}.get(data.name, "train.imagenet")
+        raise ValueError(f"dataset must be mnist or digits here, got {data.name!r}, which python -m {other} is for")
     build = architectures.builder(architectures.MNIST, data, eval_common.SEED.value)
     session.run(robustness.RobustnessTask(build))
 

@@ -5,10 +5,11 @@ import signal
 import sys
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from eval import common as eval_common
-from eval import output_files
+from eval import data_flags, output_files
 from tfrobust import batches, checkpoints, datasets, export, loading
 from tfrobust.attacks.base import describe
 from tfrobust.trainers import AdversarialTrainer
@@ -65,8 +66,8 @@ def run(task: Task) -> None:
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
     task.check()
-    train = datasets.load(eval_common.DATASET.value, "train", data_dir=eval_common.DATA_DIR.value)
-    test = eval_common.load_test_set()
+    train = data_flags.load_training_set()
+    test = data_flags.load_test_set()
     train = datasets.Arrays(*(part[common.HELD_OUT.value :] for part in train))
     if not len(train.labels):
         raise ValueError(f"held_out must leave some training examples, got {common.HELD_OUT.value}")
@@ -179,7 +180,7 @@ def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_
             start_step=start_step,
             every=common.SUMMARY_STEPS.value,
             images_every=common.CHECKPOINT_STEPS.value,
-            images=examples.images[:STRIP_EXAMPLES],
+            images=np.asarray(examples.images[:STRIP_EXAMPLES]),
             labels=examples.labels[:STRIP_EXAMPLES],
         ),
         progress(start_step),
@@ -197,6 +198,12 @@ def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_
     )
     try:
         trainer.fit(stream, callbacks=callbacks, verbose=0, shuffle=False)
+    except tf.errors.OpError:
+        # Through tf.data comes only the text of what images on disk raised.
+        unread = getattr(examples.images, "error", None)
+        if unread:
+            raise unread from None
+        raise
     finally:
         stop.restore()
     if stop.received is not None:

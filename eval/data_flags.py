@@ -1,0 +1,57 @@
+"""Flags that say which images are read, and what reads them."""
+
+from absl import flags
+
+from tfrobust import datasets, image_folders
+
+DATASET = flags.DEFINE_enum(
+    "dataset",
+    "mnist",
+    sorted([*datasets.SPECS, image_folders.NAME]),
+    "Data; digits comes with scikit-learn and needs no download, imagefolder are your own images in --data_dir.",
+)
+DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder of TensorFlow Datasets; default: TFDS_DATA_DIR, or TFDS's own. For imagefolder: the folder with train and "
+    "val, where every class has a folder, as ImageNet is kept.",
+)
+IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", image_folders.IMAGE_SIZE, "Height and width of the images of imagefolder.", lower_bound=1
+)
+NUM_EVAL_EXAMPLES = flags.DEFINE_integer(
+    "num_eval_examples",
+    None,
+    "Evaluate on the first so many test examples in official order; default: all.",
+    lower_bound=1,
+)
+flags.DEFINE_alias("num_examples", "num_eval_examples")
+
+
+def dataset_spec() -> datasets.DatasetSpec:
+    """What is known of --dataset before it is read."""
+    if DATASET.value == image_folders.NAME:
+        return image_folders.spec(_image_root(), IMAGE_SIZE.value)
+    return datasets.spec(DATASET.value)
+
+
+def load_training_set() -> datasets.Arrays:
+    """The training set of --dataset in official order; that of imagefolder stays on disk."""
+    if DATASET.value == image_folders.NAME:
+        return image_folders.load(_image_root(), "train", image_size=IMAGE_SIZE.value)
+    return datasets.load(DATASET.value, "train", data_dir=DATA_DIR.value)
+
+
+def load_test_set() -> datasets.Arrays:
+    """The first --num_eval_examples of the test set of --dataset, in official order; of imagefolder as many of all."""
+    count = NUM_EVAL_EXAMPLES.value
+    if DATASET.value == image_folders.NAME:
+        found = image_folders.load(_image_root(), "test", image_size=IMAGE_SIZE.value, num_examples=count)
+        return image_folders.in_memory(found)
+    return datasets.load(DATASET.value, "test", data_dir=DATA_DIR.value, num_examples=count)
+
+
+def _image_root():
+    if not DATA_DIR.value:
+        raise ValueError("data_dir must be given for imagefolder: --data_dir=FOLDER, which holds train and val")
+    return DATA_DIR.value

@@ -1,0 +1,118 @@
+"""Images in folders: what is read, in which order, and what a stranger's folder may have wrong."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfrobust import batches, image_folders
+
+
+def save(path, colour, size=(40, 30), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).convert(mode).save(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Three red, two green and one blue training image; one of each to test."""
+    for split, counts in (("train", (3, 2, 1)), ("val", (1, 1, 1))):
+        for (name, colour), count in zip((("n1", "red"), ("n2", "lime"), ("n3", "blue")), counts, strict=True):
+            for i in range(count):
+                save(tmp_path / split / name / f"{i}.png", colour)
+    (tmp_path / "train" / "n1" / "notes.txt").write_text("no image")
+    (tmp_path / "train" / ".cache").mkdir()
+    return tmp_path
+
+
+def test_images_are_read_in_the_order_of_classes_and_names(root):
+    spec = image_folders.spec(root, 20)
+    assert (spec.class_names, spec.image_shape, spec.num_classes) == (("n1", "n2", "n3"), (20, 20, 3), 3)
+    train = image_folders.load(root, "train", image_size=20)
+    assert train.labels.tolist() == [0, 0, 0, 1, 1, 2]
+    assert train.images.shape == (6, 20, 20, 3) and len(train.images) == 6
+    images = train.images[np.array([5, 0])]
+    assert images.dtype == np.float32
+    np.testing.assert_array_equal(images[:, 7, 7], [[0, 0, 1], [1, 0, 0]])
+    np.testing.assert_array_equal(np.asarray(train.images[3:5])[:, 0, 0], [[0, 1, 0]] * 2)
+    np.testing.assert_array_equal(train.images[5], images[0])
+
+
+def test_a_slice_decodes_nothing(root):
+    train = image_folders.load(root, "train", image_size=20)
+    (root / "train" / "n1" / "0.png").write_bytes(b"")
+    rest = train.images[1:]
+    assert len(rest) == 5 and rest[0].shape == (20, 20, 3)
+
+
+def test_some_test_images_are_of_all_classes(root):
+    test = image_folders.load(root, "test", image_size=20, num_examples=2)
+    assert test.labels.tolist() == [0, 1]
+    assert image_folders.in_memory(test).images.shape == (2, 20, 20, 3)
+    assert image_folders.load(root, "train", num_examples=4).labels.tolist() == [0, 0, 0, 1]
+
+
+def test_the_middle_is_cut_out_of_a_wide_image(tmp_path):
+    # 224 of 256 rows, and as many columns in the middle: the left and right thirds are not seen.
+    wide = np.zeros([256, 3 * 256, 3], np.uint8)
+    wide[:, 256:512] = 200
+    wide[:16] = wide[-16:] = 77
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    found = image_folders.read_image(tmp_path / "wide.png", 224)
+    assert found.shape == (224, 224, 3) and (found == 200).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("L", "png"), ("CMYK", "jpg"), ("P", "png"), ("RGBA", "png"), ("1", "png")]
+)
+def test_other_colours_become_rgb(tmp_path, mode, suffix):
+    save(tmp_path / f"image.{suffix}", "white", mode=mode)
+    found = image_folders.read_image(tmp_path / f"image.{suffix}", 20)
+    assert found.shape == (20, 20, 3) and found.min() >= 254
+
+
+def test_synsets_give_labels_of_a_larger_set(root):
+    (root / "synsets.txt").write_text("n0 tench\nn1 goldfish\nn2 shark\nn3 ray\n\n")
+    assert image_folders.spec(root).num_classes == 4
+    assert image_folders.load(root, "test").labels.tolist() == [1, 2, 3]
+
+
+def test_training_batches_are_decoded_as_they_come(root):
+    train = image_folders.load(root, "train", image_size=20)
+    stream = batches.training_batches(*train, batch_size=4, seed=0, num_steps=3, random_flip=True)
+    whole = batches.training_batches(*image_folders.in_memory(train), batch_size=4, seed=0, num_steps=3)
+    for (x, y), (x_whole, y_whole) in zip(stream, whole, strict=True):
+        np.testing.assert_array_equal(x, x_whole)
+        np.testing.assert_array_equal(y, y_whole)
+
+
+def test_what_cannot_be_read_is_named(root):
+    train = image_folders.load(root, "train", image_size=20)
+    broken = root / "train" / "n2" / "1.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(image_folders.ImageFolderError, match=r"image .*n2/1\.png cannot be read: "):
+        train.images[np.array([0, 4])]
+    assert "n2/1.png" in str(train.images.error)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: (root / "val").rename(root / "validation"), "val or .*test is no folder: --data_dir must hold"),
+        (lambda root: (root / "val" / "n9").mkdir(), r"n9 is none of the 3 classes of"),
+        (lambda root: [path.unlink() for path in (root / "val").glob("*/*")], "val holds no images: folders of .jpeg"),
+        (lambda root: (root / "synsets.txt").write_text("n1\nn1\n"), "must have two classes or more, each once, got 2"),
+    ],
+)
+def test_folders_that_are_not_as_expected(root, change, message):
+    change(root)
+    with pytest.raises(image_folders.ImageFolderError, match=message):
+        image_folders.load(root, "test")
+
+
+def test_bad_arguments(root):
+    with pytest.raises(ValueError, match="split must be one of"):
+        image_folders.load(root, "val")
+    with pytest.raises(ValueError, match="image_size must be"):
+        image_folders.spec(root, 0)
+    with pytest.raises(ValueError, match="num_examples must be"):
+        image_folders.load(root, "test", num_examples=4)
