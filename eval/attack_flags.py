@@ -7,11 +7,13 @@ from tfrobust import losses
 from tfrobust.attacks import PGD
 from tfrobust.threat_models import ThreatModel
 
-STEPS = flags.DEFINE_integer("k", None, "Steps of the PGD attack; default: 40, and 10 for cifar10.", lower_bound=1)
+STEPS = flags.DEFINE_integer(
+    "k", None, "Steps of the PGD attack; default: 40; 10 for cifar10 and imagefolder.", lower_bound=1
+)
 flags.DEFINE_alias("steps", "k")
 flags.DEFINE_alias("num_steps", "k")
 STEP_SIZE = fraction_flag.define_fraction(
-    "a", None, "Length of an attack step in pixel units; default: 0.01, and 2/255 for cifar10."
+    "a", None, "Length of an attack step in pixel units; default: 0.01; 2/255 for cifar10, 1/255 for imagefolder."
 )
 flags.DEFINE_alias("step_size", "a")
 RANDOM_START = flags.DEFINE_bool("random_start", True, "Start the attack at a random point of the ball.")

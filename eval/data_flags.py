@@ -1,5 +1,7 @@
 """Flags that say which images are read, and what reads them."""
 
+import math
+
 from absl import flags
 
 from tfrobust import datasets, image_folders
@@ -27,6 +29,9 @@ NUM_EVAL_EXAMPLES = flags.DEFINE_integer(
 )
 flags.DEFINE_alias("num_examples", "num_eval_examples")
 
+# Of images from 224x224 pixels that is 6,600; attacks keep several copies.
+_MOST_BYTES = 4 * 10**9
+
 
 def dataset_spec() -> datasets.DatasetSpec:
     """What is known of --dataset before it is read."""
@@ -43,12 +48,23 @@ def load_training_set() -> datasets.Arrays:
 
 
 def load_test_set() -> datasets.Arrays:
-    """The first --num_eval_examples of the test set of --dataset, in official order; of imagefolder as many of all."""
+    """The first --num_eval_examples of the test set of --dataset, in official order, in memory.
+
+    Raises:
+      ValueError: also for more images of imagefolder than fit into `_MOST_BYTES`.
+    """
     count = NUM_EVAL_EXAMPLES.value
-    if DATASET.value == image_folders.NAME:
-        found = image_folders.load(_image_root(), "test", image_size=IMAGE_SIZE.value, num_examples=count)
-        return image_folders.in_memory(found)
-    return datasets.load(DATASET.value, "test", data_dir=DATA_DIR.value, num_examples=count)
+    if DATASET.value != image_folders.NAME:
+        return datasets.load(DATASET.value, "test", data_dir=DATA_DIR.value, num_examples=count)
+    found = image_folders.load(_image_root(), "test", image_size=IMAGE_SIZE.value)
+    found = datasets.Arrays(*(part[:count] for part in found))
+    most = _MOST_BYTES // (4 * math.prod(found.images.shape[1:]))
+    if len(found.labels) > most:
+        raise ValueError(
+            f"num_eval_examples must be {most} or less, because test images are held in memory, got "
+            f"{len(found.labels)}: --num_eval_examples=1000"
+        )
+    return image_folders.in_memory(found)
 
 
 def _image_root():

@@ -34,9 +34,9 @@ def main() -> None:
     if threat.norm != "linf":
         raise ValueError(f"norm must be linf, got {threat.norm}: files of the challenges are checked in linf")
     attack = attack_flags.pgd(threat)
+    file_format = output_files.attack_file_format()
     classifier = loading.load_classifier(model)
     test = data_flags.load_test_set()
-    file_format = output_files.attack_file_format()
     total = len(test.labels)
     print(f"{model}: {total} of {file_format.num_examples} test examples of {data_flags.DATASET.value}")
     print(describe(attack))

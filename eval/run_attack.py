@@ -29,9 +29,10 @@ def main() -> None:
     threat = common.threat_model()
     if threat.norm != "linf":
         raise ValueError(f"norm must be linf, got {threat.norm}: files of the challenges are checked in linf")
+    file_format = output_files.attack_file_format()
     test = data_flags.load_test_set()
     try:
-        x_adv = attack_files.read(path, output_files.attack_file_format(), test.images, threat.epsilon)
+        x_adv = attack_files.read(path, file_format, test.images, threat.epsilon)
     except attack_files.AttackFileError as error:
         for line in error.verdict:
             print(line, flush=True)

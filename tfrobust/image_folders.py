@@ -5,7 +5,8 @@
     test = image_folders.in_memory(image_folders.load("/data/imagenet", "test", num_examples=1000))
 
 The classes are the folders of train in the order of their names, as ImageNet's are, or what ROOT/synsets.txt lists, the
-first word of each line, where a data set holds some classes of a larger one.
+first word of each line, where a data set holds some classes of a larger one. The order of the images is a permutation
+of that of their names, the same everywhere, so that the first so many are of many classes.
 """
 
 import concurrent.futures
@@ -39,7 +40,7 @@ class ImageFiles:
     evaluation of ImageNet has it, the shorter side is made 256/224 of `size`, bilinearly, and the middle is cut out.
 
     Args:
-      paths: files that Pillow reads; grey and CMYK ones become RGB.
+      paths: files that Pillow reads; grey and CMYK ones become RGB, those of more than 8 bits are refused.
       size: height and width of what comes out.
 
     Attributes:
@@ -65,7 +66,10 @@ class ImageFiles:
             return ImageFiles(self._paths[index], self._size)
         if isinstance(index, (int, np.integer)):
             return self._decoded([self._paths[index]])[0]
-        return self._decoded([self._paths[i] for i in np.arange(len(self))[index]])
+        index = np.asarray(index)
+        if index.dtype == bool:
+            index = np.flatnonzero(index)
+        return self._decoded([self._paths[i] for i in index])
 
     def __array__(self, dtype=None, copy=None):
         return self._decoded(self._paths).astype(dtype or self.dtype, copy=False)
@@ -92,6 +96,9 @@ def read_image(path: str | os.PathLike, size: int = IMAGE_SIZE) -> np.ndarray:
 
     try:
         with Image.open(path) as file:
+            if file.mode.startswith(("I", "F")):
+                # Pillow would make white of all that is above 255.
+                raise ValueError(f"its pixels have more than 8 bits (mode {file.mode})")
             image = file.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageFolderError(f"image {path} cannot be read: {error}") from error
@@ -122,10 +129,7 @@ def spec(root: str | os.PathLike, image_size: int = IMAGE_SIZE) -> DatasetSpec:
 def load(
     root: str | os.PathLike, split: str, *, image_size: int = IMAGE_SIZE, num_examples: int | None = None
 ) -> Arrays:
-    """The images of a split, as `ImageFiles`, and their labels, in the order of classes and file names.
-
-    Of the test set, `num_examples` are spread evenly over that order, so that they are of all classes; of the training
-    set they are the first.
+    """The images of a split, or the first `num_examples` of them, as `ImageFiles`, and their labels.
 
     Raises:
       ValueError: for another split than "train" and "test", or more examples than there are.
@@ -145,12 +149,11 @@ def load(
         labels += [classes[name]] * len(found)
     if not paths:
         raise ImageFolderError(f"{folder} holds no images: folders of {', '.join(SUFFIXES)} files are expected in it")
-    labels = np.array(labels, np.int64)
     if num_examples is not None:
         require_integer("num_examples", num_examples, 1, len(paths))
-        chosen = np.arange(num_examples) if split == "train" else np.arange(num_examples) * len(paths) // num_examples
-        paths, labels = [paths[i] for i in chosen], labels[chosen]
-    return Arrays(ImageFiles(paths, image_size), labels)
+    # RandomState, unlike default_rng, promises the same permutation in every version of NumPy.
+    order = np.random.RandomState(0).permutation(len(paths))[:num_examples]
+    return Arrays(ImageFiles([paths[i] for i in order], image_size), np.array(labels, np.int64)[order])
 
 
 def in_memory(data: Arrays) -> Arrays:

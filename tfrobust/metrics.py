@@ -1,6 +1,7 @@
 """The measures of Deep Defense (Yan et al. 2018, section 4): rho under DeepFool, and accuracy under FGSM at eps_ref."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -15,6 +16,14 @@ from tfrobust.perturbation_size import relative_size
 from tfrobust.precision import Precision
 
 Progress = Callable[[int, int], None]
+
+# Values of a batch: 500 images of CIFAR-10, ten from ImageNet.
+_BATCH_VALUES = 500 * 32 * 32 * 3
+
+
+def batch_size_for(image_shape: Sequence[int]) -> int:
+    """How many images [H, W, C] are measured at a time where nothing else is said, from 1 to 500."""
+    return max(1, min(500, _BATCH_VALUES // math.prod(image_shape)))
 
 
 class Rho(NamedTuple):
@@ -46,6 +55,7 @@ class RhoMeter:
       iterations: of DeepFool; the code of Deep Defense makes 5, that of DeepFool 50.
       norm: "l2" or "linf".
       center: what counts as 0 in |x|; see `relative_size`.
+      batch_size: images at a time; default: `batch_size_for` them.
 
     Raises:
       ValueError: from calls, for no images, and as in `deepfool_perturbation`.
@@ -58,10 +68,10 @@ class RhoMeter:
         iterations: int = 50,
         norm: str = "l2",
         center: np.ndarray | float = 0.0,
-        batch_size: int = 500,
+        batch_size: int | None = None,
         precision: Precision = "auto",
     ):
-        self._batch_size = batch_size
+        self._batch_size = batch_size or batch_size_for(classifier.input_shape[1:])
         functions = precisions.functions(classifier, precision)
 
         @tf.function(autograph=False, reduce_retracing=True)
@@ -103,9 +113,10 @@ class SignAttack:
       ValueError: for no images.
     """
 
-    def __init__(self, classifier: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int = 500):
+    def __init__(self, classifier: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int | None = None):
         _require_images(images)
-        self._images, self._labels, self._batch_size = images, np.asarray(labels), batch_size
+        self._images, self._labels = images, np.asarray(labels)
+        self._batch_size = batch_size or batch_size_for(images.shape[1:])
         judge_fn = precisions.inference(classifier)
 
         @tf.function(autograph=False)
@@ -118,7 +129,7 @@ class SignAttack:
             return (tf.argmax(judge_fn(x_adv), axis=-1) == tf.cast(y, tf.int64),)
 
         self._correct = correct
-        (self._signs,) = _over_batches(sign, (images, self._labels), batch_size)
+        (self._signs,) = _over_batches(sign, (images, self._labels), self._batch_size)
 
     def accuracy(self, epsilon: float) -> float:
         """The part of the images that are still classified correctly after one step of `epsilon` in linf."""

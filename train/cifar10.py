@@ -17,10 +17,11 @@ flags.adopt_module_key_flags(common)
 
 def main() -> None:
     """Trains, saves, evaluates."""
+    name = data_flags.DATASET.value
+    if name not in ("cifar10",):
+        other = {"imagefolder": "train.imagenet"}.get(name, "train.mnist")
+        raise ValueError(f"dataset must be cifar10 here, got {name!r}, which python -m {other} is for")
     data = data_flags.dataset_spec()
-    if data.name != "cifar10":
-        other = {"imagefolder": "train.imagenet"}.get(data.name, "train.mnist")
-        raise ValueError(f"dataset must be cifar10 here, got {data.name!r}, which python -m {other} is for")
     build = architectures.builder(architectures.CIFAR10, data, eval_common.SEED.value)
     session.run(robustness.RobustnessTask(build))
 

@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 from absl import flags, logging
 
-from eval import attack_flags, common, fraction_flag
+from eval import attack_flags, common, data_flags, fraction_flag
+from tfrobust import image_folders
 from tfrobust.attacks import PGD
 from tfrobust.models import mnist
 from tfrobust.threat_models import ThreatModel
@@ -195,7 +196,11 @@ def check_same_run(recorded: list[str], more: Sequence[str] = ()) -> None:
     """
     then, now = (_values(lines) for lines in (recorded, flag_lines(more)))
     changed = []
-    for name in sorted({*then, *now} - _FREE):
+    free = set(_FREE)
+    if data_flags.DATASET.value == image_folders.NAME:
+        # Another folder is another set of images.
+        free.discard("data_dir")
+    for name in sorted({*then, *now} - free):
         # A flag that the recorded version did not have yet stands at its default, which is what there was before it.
         default = flags.FLAGS[name].default_as_str if name in flags.FLAGS else None
         before, after = (values.get(name, (default or "unset").strip("'")) for values in (then, now))

@@ -14,8 +14,8 @@ import tensorflow as tf
 from absl import flags
 
 from eval import common as eval_common
-from eval import deep_defense_measures, output_files, provenance, reference, tables
-from tfrobust import datasets
+from eval import data_flags, deep_defense_measures, output_files, provenance, reference, tables
+from tfrobust import datasets, image_folders
 from tfrobust.attacks import fgsm
 from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
 from tfrobust.precision import AttackTwin
@@ -79,6 +79,8 @@ class DeepDefenseTask(session.Task):
                 raise ValueError(f"{name} is not for train.deep_defense, which fine-tunes --reference by --method")
         if METHOD.value == "deep_defense" and optimizer_flags.LOSS_REDUCTION.value != "mean":
             raise ValueError("loss_reduction must be mean for Deep Defense, whose regulariser is a mean, got sum")
+        if METHOD.value == "adv_train_1" and data_flags.DATASET.value == image_folders.NAME:
+            raise ValueError("method must not be adv_train_1 for imagefolder: it holds all images in memory")
         self._attack = None
         if METHOD.value == "adv_train_2" or (METHOD.value == "deep_defense" and COMBINE.value):
             if not common.CLEAN_WEIGHT.value:
@@ -131,11 +133,11 @@ class DeepDefenseTask(session.Task):
         options = {"center": self._center, "start_step": start_step, "every": every, "precision": precision}
         return [Curve(model_dir, shown, **options)]
 
-    def finish(self, classifier, train, test, model_dir):
+    def finish(self, classifier, train, test, model_dir, step):
         """Prints accuracy and rho2 on the test set and writes them to report.json."""
         found = deep_defense_measures.measure(classifier, test, self._center)
         print(f"accuracy {found['accuracy']:.2%}, rho2 {found['rho2']:.4g} (50 iterations), {found['rho2_5']:.4g} (5)")
-        content = {"method": METHOD.value, "num_examples": len(test.labels), "steps": common.MAX_STEPS.value}
+        content = {"method": METHOD.value, "num_examples": len(test.labels), "steps": step}
         content |= {**found, **provenance.made_by()}
         output_files.write_json(str(model_dir / "report.json"), content)
 
@@ -157,7 +159,7 @@ def deepfool_set(classifier: keras.Model, train: datasets.Arrays, batch_size: in
     print(f"making {len(train.labels)} images with DeepFool", flush=True)
     parts = []
     for start in range(0, len(train.labels), batch_size):
-        parts.append(perturb(np.asarray(train.images[start : start + batch_size])).numpy())
+        parts.append(perturb(train.images[start : start + batch_size]).numpy())
         tables.show_progress("DeepFool", start + len(parts[-1]), len(train.labels))
     tables.clear_progress()
     return datasets.Arrays(np.concatenate(parts), train.labels)

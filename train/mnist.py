@@ -16,10 +16,11 @@ flags.adopt_module_key_flags(common)
 
 def main() -> None:
     """Trains, saves, evaluates."""
+    name = data_flags.DATASET.value
+    if name not in ("mnist", "digits"):
+        other = {"cifar10": "train.cifar10"}.get(name, "train.imagenet")
+        raise ValueError(f"dataset must be mnist or digits here, got {name!r}, which python -m {other} is for")
     data = data_flags.dataset_spec()
-    if data.name not in ("mnist", "digits"):
-        other = {"cifar10": "train.cifar10"}.get(data.name, "train.imagenet")
-        raise ValueError(f"dataset must be mnist or digits here, got {data.name!r}, which python -m {other} is for")
     build = architectures.builder(architectures.MNIST, data, eval_common.SEED.value)
     session.run(robustness.RobustnessTask(build))
 

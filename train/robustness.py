@@ -37,7 +37,7 @@ class RobustnessTask(session.Task):
         """Adversarial training, or natural training with --noadversarial."""
         return common.compiled_trainer(classifier, self._attack)
 
-    def finish(self, classifier, train, test, model_dir):
+    def finish(self, classifier, train, test, model_dir, step):
         """Prints and saves the robustness table, and a picture of adversarial examples."""
         report = tables.print_robustness_table(classifier, test, self._threat, self._rows, str(model_dir))
         output_files.write_json(str(model_dir / "report.json"), output_files.report_content(report))

@@ -51,8 +51,8 @@ class Task:
         """Callbacks beside those of every run."""
         return []
 
-    def finish(self, classifier: keras.Model, train: datasets.Arrays, test: datasets.Arrays, model_dir) -> None:
-        """Tells how good the trained classifier is, which has been saved."""
+    def finish(self, classifier: keras.Model, train: datasets.Arrays, test: datasets.Arrays, model_dir, step) -> None:
+        """Tells how good the classifier is that was trained for `step` steps, and which has been saved."""
         raise NotImplementedError
 
 
@@ -63,8 +63,7 @@ def run(task: Task) -> None:
     """
     if not eval_common.MODEL_DIR.value:
         raise ValueError("model_dir must be given: --model_dir=FOLDER, where everything is written")
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)
+    allow_memory_growth()
     task.check()
     train = data_flags.load_training_set()
     test = data_flags.load_test_set()
@@ -89,7 +88,13 @@ def run(task: Task) -> None:
     export.save_keras(classifier, model_dir / MODEL_FILE)
     export.export_saved_model(classifier, model_dir / "saved_model" / "1")
     print(f"saved {model_dir}/{MODEL_FILE} and {model_dir}/saved_model/1")
-    task.finish(classifier, train, test, model_dir)
+    task.finish(classifier, train, test, model_dir, max(start_step, common.MAX_STEPS.value))
+
+
+def allow_memory_growth() -> None:
+    """Lets other programs have what this one does not need of each GPU; called before the first tensor is made."""
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def check_model_dir(model_dir: pathlib.Path, more_flags: tuple[str, ...] = ()) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import keras
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -58,14 +59,29 @@ def test_a_sweep_goes_on_where_it_was(digits_model, tmp_path, capsys, monkeypatc
     assert [row["c"] for row in rows[:-1]] == ["5", "25", "5", "25"] and rows[-1]["layers"] == "reference"
     assert len({row["rho2"] for row in rows}) == 5
     assert (tmp_path / "sweep.png").stat().st_size > 5000
-    # Another length is another run, which goes on from the last step of the one that is there.
-    sweep(tmp_path, f"--reference={digits_model}", "--c_values=5", "--epochs=2")
-    assert trained[-1] == names[0] and "resumed at step 7" in capsys.readouterr().out
+    # Other test examples: measured again, not trained again.
+    sweep(tmp_path, *arguments, "--num_eval_examples=30")
+    printed = capsys.readouterr().out
+    assert printed.count("training is complete") == 4 and "finished before" not in printed
+    assert json.loads((tmp_path / names[0] / "report.json").read_text())["num_examples"] == 30
+    # Another length, and another reference under the same name, are other runs.
+    for change, message in (
+        (["--epochs=2"], "model_dir holds a run of 7 steps in"),
+        ([f"--reference={_other(digits_model, tmp_path)}"], "holds runs from another reference than"),
+    ):
+        with pytest.raises(SystemExit):
+            sweep(tmp_path, *arguments, *change)
+        assert message in capsys.readouterr().err
+
+
+def _other(path, folder):
+    model = keras.models.load_model(path)
+    model.layers[-1].set_weights([2 * weight for weight in model.layers[-1].get_weights()])
+    model.save(folder / "other.keras")
+    return folder / "other.keras"
 
 
 def _first_layer(path):
-    import keras
-
     return next(layer.name for layer in keras.models.load_model(path).layers if layer.trainable_variables)
 
 
@@ -75,7 +91,11 @@ def _first_layer(path):
         ("--c_values=5,x", "c_values must be numbers of 0 or more, separated by commas, got ['5', 'x']"),
         ("--lambda_values=-1", "lambda_values must be numbers of 0 or more"),
         ("--layer_values=all,fc9", "layer_values must be some of all, "),
+        ("--layer_values=", "layer_values must be some of all, "),
+        ("--c_values=5,nan", "c_values must be numbers of 0 or more"),
         ("--method=clean", "method must be deep_defense in a sweep, got clean"),
+        ("--loss_reduction=sum", "loss_reduction must be mean for Deep Defense"),
+        ("--regularized_layers=fc1", "regularized_layers is what a sweep varies: --layer_values=fc1"),
     ],
 )
 def test_bad_input(digits_model, tmp_path, capsys, argument, message):

@@ -8,7 +8,7 @@ from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
-from eval import common, deep_defense
+from eval import common, curve_files, data_flags, deep_defense
 from train import deep_defense as train_deep_defense
 from train import imagenet
 
@@ -58,7 +58,9 @@ def test_train_then_deep_defense(root, tmp_path, capsys):
         *("--lambda=5", "--c=500", "--d=5", "--curve_examples=4"),
     )
     found = json.loads((tmp_path / "tuned" / "report.json").read_text())
-    assert found["method"] == "deep_defense" and found["num_examples"] == 10 and found["rho2"] > 0
+    rows = curve_files.read(tmp_path / "tuned" / "curve.csv")
+    assert [row["step"] for row in rows] == [0, 3, 6] and rows[2]["rho2"] > 0 < found["rho2"]
+    assert found["method"] == "deep_defense" and found["steps"] == 6 and found["num_examples"] == 10
     assert "step 6/6" in capsys.readouterr().out
 
 
@@ -75,6 +77,23 @@ def test_a_broken_image_ends_training_by_its_name(root, tmp_path, capsys):
     assert stopped.value.code == 1 and "05.JPEG cannot be read" in error and "Traceback" not in error
 
 
+def test_another_folder_is_another_run(root, tmp_path, capsys):
+    arguments = [f"--model_dir={tmp_path / 'run'}", "--noadversarial", "--max_num_training_steps=1"]
+    call(imagenet.main, f"--data_dir={root}", *arguments)
+    with pytest.raises(SystemExit):
+        call(imagenet.main, f"--data_dir={root}/", *arguments)
+    assert "model_dir holds a run with other flags (--data_dir was" in capsys.readouterr().err
+
+
+def test_more_than_memory_holds_is_refused(root, monkeypatch, capsys):
+    monkeypatch.setattr(data_flags, "_MOST_BYTES", 9 * 24 * 24 * 3 * 4)
+    with pytest.raises(SystemExit):
+        call(imagenet.main, f"--data_dir={root}", "--model_dir=none", "--noadversarial")
+    assert (
+        "num_eval_examples must be 9 or less, because test images are held in memory, got 10" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
     ("main", "arguments", "message"),
     [
@@ -87,6 +106,11 @@ def test_a_broken_image_ends_training_by_its_name(root, tmp_path, capsys):
             imagenet.main,
             ["--data_dir={root}", "--model_dir=x", "--store_adv_path=x.npy"],
             "imagefolder is no challenge",
+        ),
+        (
+            train_deep_defense.main,
+            ["--data_dir={root}", "--reference={root}", "--model_dir=x", "--method=adv_train_1"],
+            "method must not be adv_train_1 for imagefolder",
         ),
         (deep_defense.main, ["--data_dir={root}", "--reference=x.keras"], "reference x.keras does not exist"),
     ],
