@@ -23,7 +23,7 @@ from eval import (
     reference,
 )
 from tfrobust import deep_defense_tables, metrics
-from tfrobust.deep_defense_tables import PARTS
+from tfrobust.deep_defense_tables import PARTS, PGD_PARTS
 
 _MODELS = {
     name: flags.DEFINE_string(name, None, f"The model of {words}.")
@@ -38,6 +38,9 @@ _MODELS = {
 }
 PAPER = flags.DEFINE_enum(
     "paper", None, list(deep_defense_tables.PUBLISHED), "Show the paper's numbers of this network beside."
+)
+WITH_PGD = flags.DEFINE_bool(
+    "pgd", True, "Also measure accuracy under PGD with 40 steps, which the paper does not, at 0.5 and 1 eps_ref."
 )
 CONVERGENCE = flags.DEFINE_string(
     "convergence", None, "Write the accuracy and rho2 of each epoch to this path with .csv and .png behind it."
@@ -72,6 +75,7 @@ def main() -> None:
         "precision": common.PRECISION.value,
         "eps_ref": epsilon,
         "parts": PARTS,
+        "pgd_parts": PGD_PARTS if WITH_PGD.value else (),
         "models": paths,
         "rows": rows,
         **provenance.made_by(),
@@ -91,12 +95,14 @@ def _measure_and_print(models, test, center, epsilon):
     """The measures of every model, each printed as soon as it is known."""
     print(f"{len(test.labels)} test examples of {data_flags.DATASET.value}, eps_ref {epsilon:.5f} of pixels in [0, 1]")
     header = ["method", "accuracy", "rho2", "rho2 (5)", "fooled", *(f"@{part:g} eps_ref" for part in PARTS)]
+    header += [f"PGD @{part:g}" for part in PGD_PARTS] if WITH_PGD.value else []
     print(f"{header[0]:14}" + "".join(f"{name:>14}" for name in header[1:]), flush=True)
     rows = {}
     for name, model in models.items():
-        rows[name] = row = deep_defense_measures.measure(model, test, center, epsilon)
+        rows[name] = row = deep_defense_measures.measure(model, test, center, epsilon, WITH_PGD.value)
         cells = [f"{row['accuracy']:.2%}", f"{row['rho2']:.4g}", f"{row['rho2_5']:.4g}"]
         cells += [f"{row['deepfool_success_rate']:.2%}", *(f"{value:.2%}" for value in row["fgsm_accuracies"])]
+        cells += [f"{value:.2%}" for value in row.get("pgd_accuracies", ())]
         print(f"{name:14}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
         known = deep_defense_tables.PUBLISHED.get(PAPER.value, {}).get(name)
         if known:

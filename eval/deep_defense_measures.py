@@ -2,12 +2,18 @@
 
 from eval import common, tables
 from tfrobust import datasets, metrics
-from tfrobust.deep_defense_tables import PARTS
+from tfrobust.attacks import PGD
+from tfrobust.deep_defense_tables import PARTS, PGD_PARTS
+from tfrobust.threat_models import ThreatModel
+
+PGD_STEPS = 40
 
 
-def measure(classifier, test: datasets.Arrays, center, epsilon: float | None = None) -> dict:
-    """Accuracy, rho2 after 50 and after 5 iterations of DeepFool, and its success rate after 50; with `epsilon`, also
-    the accuracies under FGSM at `PARTS` of it."""
+def measure(classifier, test: datasets.Arrays, center, epsilon: float | None = None, pgd: bool = False) -> dict:
+    """Accuracy, rho2 after 50 and after 5 iterations of DeepFool, and its success rate after 50.
+
+    With `epsilon`, also the accuracies under FGSM at `PARTS` of it; with `pgd` those under PGD at `PGD_PARTS`.
+    """
     attack = metrics.SignAttack(classifier, test.images, test.labels)
     values = {"accuracy": attack.accuracy(0.0)}
     for key, iterations in (("rho2", 50), ("rho2_5", 5)):
@@ -16,7 +22,15 @@ def measure(classifier, test: datasets.Arrays, center, epsilon: float | None = N
         values[key] = found.value
         if iterations == 50:
             values["deepfool_success_rate"] = found.success_rate
-    tables.clear_progress()
     if epsilon is not None:
         values["fgsm_accuracies"] = [attack.accuracy(part * epsilon) for part in PARTS]
+    if epsilon is not None and pgd:
+        values["pgd_accuracies"] = [_pgd_accuracy(classifier, test, part * epsilon) for part in PGD_PARTS]
+    tables.clear_progress()
     return values
+
+
+def _pgd_accuracy(classifier, test, epsilon):
+    attack = PGD(ThreatModel("linf", epsilon), PGD_STEPS, 2.5 * epsilon / PGD_STEPS)
+    report = common.evaluate(classifier, test, common.Table({"PGD": attack}, False), on_progress=tables.show_progress)
+    return report.attacks[0].accuracy

@@ -63,15 +63,18 @@ def deep_defense(content: Content) -> str:
     """The table that `eval.deep_defense` wrote, each method followed by the paper's numbers where there are any."""
     paper = deep_defense_tables.PUBLISHED.get(content["paper"], {})
     header = ["method", "accuracy", "rho2", "rho2, 5 iterations", "fooled by DeepFool"]
-    header += [f"accuracy at {part:g} eps_ref" for part in content["parts"]]
+    header += [f"FGSM at {part:g} eps_ref" for part in content["parts"]]
+    header += [f"PGD at {part:g} eps_ref" for part in content["pgd_parts"]]
     lines = [_row(header), "|---" * len(header) + "|"]
     for name, row in content["rows"].items():
         cells = [f"{row['accuracy']:.2%}", f"{row['rho2']:.4f}", f"{row['rho2_5']:.4f}"]
         cells += [f"{row['deepfool_success_rate']:.2%}", *(f"{value:.2%}" for value in row["fgsm_accuracies"])]
+        cells += [f"{value:.2%}" for value in row.get("pgd_accuracies", ())]
         lines.append(_row([name, *cells]))
         if name in paper:
             known = paper[name]
             cells = [f"{known.accuracy:.2%}", f"{known.rho2:.4f}", "", "", *(f"{a:.2%}" for a in known.accuracies)]
+            cells += [""] * len(content["pgd_parts"])
             lines.append(_row([f"{name}, the paper's", *cells]))
     settings = f"{content['num_examples']:,} test examples of {content['dataset']}, eps_ref {content['eps_ref']:.5f}."
     return "\n".join([*lines, "", settings, "", made_by(content)]) + "\n"

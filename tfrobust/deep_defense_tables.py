@@ -6,6 +6,8 @@ from typing import NamedTuple
 METHODS = ("reference", "parseval", "adv_train_1", "deep_defense")
 # Parts of eps_ref, the epsilon at which Deep Defense has an accuracy of 50 % under FGSM.
 PARTS = (0.2, 0.5, 1.0)
+# Those at which we add PGD, which the paper has not: training against FGSM can hide the gradient from FGSM alone.
+PGD_PARTS = (0.5, 1.0)
 
 
 class Measures(NamedTuple):

@@ -37,12 +37,15 @@ def test_the_table(digits_model, tmp_path, capsys):
     assert row["fgsm_accuracies"][2] == pytest.approx(0.5, abs=1 / 60)
     assert row["accuracy"] >= row["fgsm_accuracies"][0] >= row["fgsm_accuracies"][1] > 0.5
     assert 0 < row["rho2_5"] <= row["rho2"] * 1.01 and row["deepfool_success_rate"] > 0.95
+    # PGD is the stronger attack, and the stronger the farther it may go.
+    assert row["fgsm_accuracies"][1] + 2 / 60 > row["pgd_accuracies"][0] > row["pgd_accuracies"][1]
     for name in ("accuracy", "rho2", "rho2_5"):
         assert same[name] == pytest.approx(row[name], rel=1e-3)
     assert f"{row['accuracy']:.2%}" in printed and "99.34%" in printed and "the paper" in printed
     lines = text.read_text()
     assert f"| deep_defense | {row['accuracy']:.2%} | {row['rho2']:.4f} |" in lines
-    assert "| deep_defense, the paper's | 99.34% | 0.2840 |  |  | 96.51% | 88.93% | 50.00% |" in lines
+    assert "| deep_defense, the paper's | 99.34% | 0.2840 |  |  | 96.51% | 88.93% | 50.00% |  |  |" in lines
+    assert "| FGSM at 1 eps_ref | PGD at 0.5 eps_ref | PGD at 1 eps_ref |" in lines
 
 
 def test_convergence_is_drawn_from_the_runs(digits_model, tmp_path, capsys):
