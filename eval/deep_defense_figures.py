@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from eval import curve_files, output_files
+from eval import curve_files, figures, output_files
 
 TITLES = {
     "deep_defense": "Deep Defense",
@@ -12,9 +12,6 @@ TITLES = {
     "clean": "clean",
     "combined": "Deep Defense with II",
 }
-# Distinct also in grey and for the colour-blind.
-_MARKERS = "osD^vPX*"
-_DPI = 120
 
 
 def write_convergence(output: str, curves: Mapping[str, Sequence[curve_files.Row]], caption: str) -> None:
@@ -28,14 +25,14 @@ def write_convergence(output: str, curves: Mapping[str, Sequence[curve_files.Row
         [name, *(f"{row[key]:.6g}" for key in curve_files.COLUMNS)] for name, rows in curves.items() for row in rows
     ]
     _write(f"{output}.csv", curve_files.table(("method", *curve_files.COLUMNS), cells).encode())
-    figure, (left, right) = _figure(2, caption)
+    figure, (left, right) = figures.new(2, caption)
     for axes, key, label, unit in ((left, "accuracy", "test accuracy (%)", 100), (right, "rho2", "rho2", 1)):
-        for (name, curve), marker in zip(curves.items(), _MARKERS, strict=False):
+        for (name, curve), marker in zip(curves.items(), figures.MARKERS, strict=False):
             epochs, values = [row["epoch"] for row in curve], [unit * row[key] for row in curve]
             axes.plot(epochs, values, marker=marker, markersize=4, label=TITLES.get(name, name))
         axes.set(xlabel="epochs of fine-tuning", ylabel=label)
-    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
-    _save(figure, f"{output}.png")
+    figures.legend_below(figure, right)
+    figures.save(figure, f"{output}.png")
 
 
 def write_sweep(
@@ -57,8 +54,8 @@ def write_sweep(
         lines.setdefault((row["layers"], row["lambda"]), []).append(row)
     several_layers = len({layers for layers, _ in lines}) > 1
     several_lambdas = len({strength for _, strength in lines}) > 1
-    figure, (axes,) = _figure(1, caption)
-    for ((layers, strength), runs), marker in zip(lines.items(), _MARKERS * len(lines), strict=False):
+    figure, (axes,) = figures.new(1, caption)
+    for ((layers, strength), runs), marker in zip(lines.items(), figures.MARKERS * len(lines), strict=False):
         runs = sorted(runs, key=lambda row: -row["c"])
         parts = [layers if several_layers else "", f"λ = {strength:g}" if several_lambdas or not several_layers else ""]
         rho2, accuracy = [row["rho2"] for row in runs], [100 * row["accuracy"] for row in runs]
@@ -69,23 +66,7 @@ def write_sweep(
     axes.plot(reference["rho2"], 100 * reference["accuracy"], "k*", markersize=11, linestyle="none", label="reference")
     axes.set(xlabel="test rho2", ylabel="test accuracy (%)")
     axes.legend(fontsize=8)
-    _save(figure, f"{output}.png")
-
-
-def _figure(columns, caption):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1 + 5 * columns, 4.2), layout="constrained")
-    panels = figure.subplots(1, columns, squeeze=False)[0]
-    for axes in panels:
-        axes.grid(alpha=0.3)
-    figure.suptitle(caption, fontsize=9, wrap=True)
-    return figure, panels
-
-
-def _save(figure, path):
-    with output_files.whole_file(path) as file:
-        figure.savefig(file, format="png", dpi=_DPI)
+    figures.save(figure, f"{output}.png")
 
 
 def _write(path, content):

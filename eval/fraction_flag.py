@@ -6,7 +6,7 @@ from absl import flags
 flags.disclaim_key_flags()
 
 
-class _FractionParser(flags.ArgumentParser):
+class FractionParser(flags.ArgumentParser):
     """Numbers, also as fractions: 0.3 or 8/255."""
 
     syntactic_help = "a number or a fraction such as 8/255"
@@ -31,4 +31,4 @@ class _FractionSerializer(flags.ArgumentSerializer):
 
 def define_fraction(name: str, default: float | None, description: str, **arguments) -> flags.FlagHolder:
     """A flag for pixel distances, which are often written as n/255."""
-    return flags.DEFINE(_FractionParser(), name, default, description, serializer=_FractionSerializer(), **arguments)
+    return flags.DEFINE(FractionParser(), name, default, description, serializer=_FractionSerializer(), **arguments)

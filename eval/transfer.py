@@ -9,26 +9,24 @@ stop at its boundary (apgd_ce, deepfool, ...).
 
 import csv
 import io
-import pathlib
 
 import numpy as np
 from absl import flags
 
-from eval import common, data_flags, output_files, provenance, tables
-from tfrobust import loading
+from eval import common, data_flags, named_models, output_files, provenance, tables
 from tfrobust.attacks import catalogue
 from tfrobust.attacks.transfer import Transfer, named
 
-MODELS = flags.DEFINE_list("models", None, "Models, separated by commas; name=path gives one a name of your own.")
 ATTACK = flags.DEFINE_string("attack", "pgd", "One attack as for --attacks, such as pgd:steps=100:step_size=0.01.")
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(named_models)
 flags.adopt_module_key_flags(output_files)
 
 
 def main() -> None:
     """Prints the matrix and writes what was asked for."""
-    if len(MODELS.value or ()) < 2:
-        raise ValueError(f"models must be two or more paths, separated by commas, got {MODELS.value}")
+    if len(named_models.MODELS.value or ()) < 2:
+        raise ValueError(f"models must be two or more paths, separated by commas, got {named_models.MODELS.value}")
     output = output_files.OUTPUT.value
     if output:
         output_files.check_output_path(f"{output}.csv")
@@ -37,7 +35,7 @@ def main() -> None:
     if len(attacks) != 1:
         raise ValueError(f"attack must be a single one, got {ATTACK.value!r}")
     (attack,) = attacks.values()
-    models = _load(MODELS.value)
+    models = named_models.load()
     test = data_flags.load_test_set()
     title = f"{ATTACK.value}, {threat.norm} epsilon {threat.epsilon:g}, {len(test.labels)} test examples"
     print(f"{title} of {data_flags.DATASET.value}, seed {common.SEED.value}: accuracy of the target (column)")
@@ -56,18 +54,6 @@ def main() -> None:
         _write(output, list(models), natural, matrix, title)
 
 
-def _load(arguments):
-    """Models by name: what stands in front of "=", or else the last part of the path."""
-    models = {}
-    for argument in arguments:
-        name, _, path = argument.rpartition("=")
-        name = name or pathlib.Path(path).with_suffix("").name
-        if name in models:
-            raise ValueError(f"models must have different names, got {name!r} twice: write name=path")
-        models[name] = loading.load_classifier(path)
-    return models
-
-
 def _write(output, names, natural, matrix, title):
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -80,7 +66,7 @@ def _write(output, names, natural, matrix, title):
         "attack": ATTACK.value,
         "dataset": data_flags.DATASET.value,
         "seed": common.SEED.value,
-        "models": dict(zip(names, MODELS.value, strict=True)),
+        "models": dict(zip(names, named_models.MODELS.value, strict=True)),
         "natural": natural,
         "accuracy": matrix.tolist(),
         **provenance.made_by(),

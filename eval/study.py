@@ -1,0 +1,98 @@
+"""A study: rows that are computed one after the other, kept as CSV, and drawn.
+
+study = Study("reports/sweep", settings, {"model": str, "epsilon": float, "accuracy": float}, key=("model", "epsilon"))
+for model, epsilon in ...:
+    if not study.has(model, epsilon):
+        study.add({"model": model, "epsilon": epsilon, "accuracy": ...})
+"""
+
+import csv
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from eval import curve_files, output_files, provenance
+
+REDRAW = flags.DEFINE_bool("redraw", False, "Compute nothing: draw the figure again from the files of --output.")
+
+Row = Mapping[str, Any]
+
+
+class Study:
+    """The rows of a study, saved after each; a study that was stopped goes on behind the last one.
+
+    Args:
+      output: path without suffix of the .csv with the rows and the .json with `settings`; None keeps them in memory.
+      settings: all that decides the rows, as plain values.
+      columns: the type of each column, by name.
+      key: the columns that name a row.
+
+    Attributes:
+      settings, rows: of the study.
+
+    Raises:
+      ValueError: if the files are those of a study with other settings, or are none.
+    """
+
+    def __init__(
+        self, output: str | None, settings: Mapping[str, Any], columns: Mapping[str, type], key: Sequence[str]
+    ):
+        self.settings, self.rows = json.loads(json.dumps(settings)), []
+        self._output, self._columns, self._key = output, columns, key
+        if output is None:
+            return
+        output_files.check_output_path(f"{output}.csv")
+        if pathlib.Path(f"{output}.json").exists():
+            before, self.rows = read(output, columns)
+            changed = [name for name in {**before, **self.settings} if before.get(name) != self.settings.get(name)]
+            if changed:
+                name = changed[0]
+                raise ValueError(
+                    f"output {output} holds a study with other settings ({name} was {before.get(name)!r} and is "
+                    f"{self.settings.get(name)!r}): take another --output or delete it"
+                )
+        else:
+            output_files.write_json(f"{output}.json", {"settings": self.settings, **provenance.made_by()})
+            self._write()
+
+    def has(self, *key) -> bool:
+        """Whether the row of this key has been computed."""
+        return self.get(*key) is not None
+
+    def get(self, *key) -> Row | None:
+        """The row of this key, or None."""
+        return next((row for row in self.rows if tuple(row[name] for name in self._key) == key), None)
+
+    def add(self, *rows: Row) -> None:
+        """Keeps rows and saves all."""
+        self.rows += rows
+        if self._output is not None:
+            self._write()
+
+    def _write(self):
+        lines = ([cell(row[name]) for name in self._columns] for row in self.rows)
+        with output_files.whole_file(f"{self._output}.csv") as file:
+            file.write(curve_files.table(list(self._columns), lines).encode())
+
+
+def cell(value) -> str:
+    """A value in a CSV file; floats keep their value."""
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def read(output: str, columns: Mapping[str, type]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Settings and rows of the study at `output`.
+
+    Raises:
+      ValueError: if there is none, or if its files are damaged.
+    """
+    try:
+        settings = json.loads(pathlib.Path(f"{output}.json").read_text(encoding="utf-8"))["settings"]
+        text = pathlib.Path(f"{output}.csv").read_text(encoding="utf-8")
+        rows = [{name: columns[name](row[name]) for name in columns} for row in csv.DictReader(text.splitlines())]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"output {output} must have the .csv and the .json of this study: {error}") from error
+    return settings, rows

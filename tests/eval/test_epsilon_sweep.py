@@ -1,0 +1,84 @@
+"""eval.epsilon_sweep: its curves, that it goes on, that it draws without computing."""
+
+import csv
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from eval import common, epsilon_sweep
+
+QUICK = ["--dataset=digits", "--num_eval_examples=50", "--attacks=fgsm,pgd:steps=5", "--precision=float32"]
+
+
+@flagsaver.flagsaver
+def call(*arguments):
+    common.guarded(epsilon_sweep.main, flags.FLAGS(["epsilon_sweep", *QUICK, *arguments]))
+
+
+def test_curves(digits_model, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "sweep"
+    arguments = [f"--models=first={digits_model}", "--epsilons=0,8/255,0.6", f"--output={output}"]
+    measured = []
+    evaluate = common.evaluate
+
+    def counted(classifier, test, rows, **options):
+        measured.append(next(iter(rows.attacks.values())).threat.epsilon)
+        if len(measured) == 3:
+            raise ValueError("killed")
+        return evaluate(classifier, test, rows, **options)
+
+    monkeypatch.setattr(common, "evaluate", counted)
+    with pytest.raises(SystemExit):
+        call(*arguments)
+    call(*arguments)
+    assert measured == [0, 8 / 255, 0.6, 0.6]
+    printed = capsys.readouterr().out
+    with open(f"{output}.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    accuracy = {(row["attack"], float(row["epsilon"])): float(row["accuracy"]) for row in rows}
+    assert len(rows) == 6 and list(rows[0]) == list(epsilon_sweep.COLUMNS)
+    for attack in ("fgsm", "pgd:steps=5"):
+        assert accuracy[attack, 0] > 0.8 and accuracy[attack, 0] >= accuracy[attack, 8 / 255] > accuracy[attack, 0.6]
+    assert (
+        f"{accuracy['fgsm', 8 / 255]:.2%}" in printed and "under pgd:steps=5 falls to chance at epsilon 0." in printed
+    )
+    picture = output.with_suffix(".png")
+    size = picture.stat().st_size
+    picture.unlink()
+    call("--redraw", f"--output={output}")
+    assert picture.stat().st_size == size > 5000 and len(measured) == 4
+
+
+def test_chance_is_where_the_curve_crosses_it():
+    rows = [
+        {"model": "m", "attack": attack, "epsilon": epsilon, "accuracy": accuracy}
+        for attack, accuracies in (("falls", (0.9, 0.2, 0.0)), ("rises", (0.9, 0.1, 0.5)), ("stays", (0.9, 0.8, 0.7)))
+        for epsilon, accuracy in zip((0.0, 0.1, 0.2), accuracies, strict=True)
+    ]
+    found = epsilon_sweep.chance_epsilons({"chance": 0.1}, rows)
+    # From 0.2 to 0 between epsilon 0.1 and 0.2: half of it.
+    assert found["m", "falls"] == pytest.approx(0.15)
+    assert found["m", "rises"] == pytest.approx(0.1) and found["m", "stays"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "models must be one or more paths"),
+        (["--models=a.keras"], "epsilons must be two or more: --epsilons=0,0.1,0.2, got None"),
+        (["--models=a.keras", "--epsilons=0,x"], "epsilons must be a number or a fraction such as 8/255, got 'x'"),
+        (["--models=a.keras", "--epsilons=0,8"], "epsilon must be at most 1 for pixels in [0.0, 1.0], got 8.0"),
+        (["--models=a.keras,b/a.keras", "--epsilons=0,0.1"], "models must have different names, got 'a' twice"),
+        (["--models=a.keras", "--epsilons=0,0.1"], "model a.keras does not exist"),
+        (["--redraw"], "output must be given with --redraw"),
+        (["--redraw", "--output=nothing"], "output nothing must have the .csv and the .json"),
+    ],
+)
+def test_bad_input(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        call(*arguments)
+    errors = capsys.readouterr().err
+    assert stopped.value.code == 1 and message in errors and errors.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

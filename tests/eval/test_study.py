@@ -1,0 +1,61 @@
+"""The files of a study: what is kept, what is gone on with, what is refused."""
+
+import pytest
+
+from eval import study
+
+COLUMNS = {"model": str, "epsilon": float, "accuracy": float}
+SETTINGS = {"seed": 0, "models": {"a": "a.keras"}}
+ROW = {"model": "a", "epsilon": 8 / 255, "accuracy": 1 / 3}
+
+
+def new(output, settings=SETTINGS):
+    return study.Study(output, settings, COLUMNS, ("model", "epsilon"))
+
+
+def test_rows_are_kept_to_the_last_digit(tmp_path):
+    output = str(tmp_path / "new" / "study")
+    first = new(output)
+    assert not first.has("a", 8 / 255)
+    first.add(ROW)
+    again = new(output)
+    assert again.rows == [ROW] and again.get("a", 8 / 255) == ROW and not again.has("a", 0.03)
+    again.add({**ROW, "model": "b, with a comma"})
+    assert study.read(output, COLUMNS) == (SETTINGS, [ROW, {**ROW, "model": "b, with a comma"}])
+
+
+def test_without_output_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = new(None)
+    found.add(ROW)
+    assert found.has("a", 8 / 255) and list(tmp_path.iterdir()) == []
+
+
+def test_another_study_is_not_written_over(tmp_path):
+    output = str(tmp_path / "study")
+    new(output).add(ROW)
+    with pytest.raises(ValueError, match=r"holds a study with other settings \(seed was 0 and is 1\): take another"):
+        new(output, {**SETTINGS, "seed": 1})
+    assert new(output).rows == [ROW]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("study.json", "{}"),
+        ("study.json", "no json"),
+        ("study.csv", "a,b\n1,2\n"),
+        ("study.csv", "model,epsilon,accuracy\na,b,c\n"),
+    ],
+)
+def test_damaged_files_are_refused(tmp_path, name, content):
+    output = str(tmp_path / "study")
+    new(output).add(ROW)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=r"study must have the .csv and the .json of this study"):
+        new(output)
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(ValueError, match=r"must have the .csv and the .json"):
+        study.read(str(tmp_path / "none"), COLUMNS)
