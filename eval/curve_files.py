@@ -1,17 +1,23 @@
-"""curve.csv: accuracy and rho2 over the epochs of a training run."""
+"""What training runs write as they go: training.csv; and of Deep Defense curve.csv, accuracy and rho2 by epoch."""
 
 import csv
 import io
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
 FILE = "curve.csv"
 COLUMNS = ("step", "epoch", "accuracy", "rho2")
+TRAINING_FILE = "training.csv"
+TRAINING_COLUMNS = tuple(
+    ["step", "loss", "xent", "regularizer", "adversarial_accuracy", "natural_accuracy", "learning_rate"]
+)
 
+# A number that was not measured is NaN here, and nothing in the file.
 Row = Mapping[str, float]
 
 
-def read(path) -> list[dict[str, float]]:
+def read(path, columns: Sequence[str] = COLUMNS) -> list[dict[str, float]]:
     """The rows of a curve; none if there is no file.
 
     Raises:
@@ -22,14 +28,20 @@ def read(path) -> list[dict[str, float]]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     try:
-        return [{name: float(row[name]) for name in COLUMNS} for row in csv.DictReader(text.splitlines())]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} must be a CSV file with the columns {', '.join(COLUMNS)}") from error
+        return [
+            {name: float(row[name].strip() or "nan") for name in columns} for row in csv.DictReader(text.splitlines())
+        ]
+    except (KeyError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path} must be a CSV file with the columns {', '.join(columns)}") from error
 
 
-def text(rows: Sequence[Row]) -> str:
+def text(rows: Sequence[Row], columns: Sequence[str] = COLUMNS) -> str:
     """The file's content."""
-    return table(COLUMNS, ([f"{row[name]:.6g}" for name in COLUMNS] for row in rows))
+    return table(columns, ([_cell(row[name]) for name in columns] for row in rows))
+
+
+def _cell(value):
+    return "" if math.isnan(value) else f"{value:.6g}"
 
 
 def table(header: Sequence[str], rows) -> str:

@@ -17,6 +17,7 @@ from train import common, optimizer_flags
 from train.progress import Progress
 from train.stopping import StopOnNonFinite, StopOnSignal, check_weights
 from train.summaries import Summaries
+from train.training_log import TrainingLog
 
 FLAGS_FILE = "flags.txt"
 MODEL_FILE = loading.KERAS_FILE
@@ -188,6 +189,7 @@ def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_
             images=np.asarray(examples.images[:STRIP_EXAMPLES]),
             labels=examples.labels[:STRIP_EXAMPLES],
         ),
+        TrainingLog(model_dir, start_step=start_step, every=common.SUMMARY_STEPS.value),
         progress(start_step),
     ]
     # They tell of an earlier end of this run.

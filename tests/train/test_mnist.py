@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import app, flags
 from absl.testing import flagsaver
 
-from eval import common
+from eval import common, curve_files
 from tfrobust import checkpoints
 from train import mnist
 
@@ -87,6 +87,13 @@ def test_writes_scalars_and_pictures_for_tensorboard(finished):
                 tags.setdefault(value.tag, []).append(event.step)
     assert tags["accuracy_adv"] == tags["xent_adv"] == [2, 4, 6, 8, 10, 12]
     assert tags["natural_adversarial_difference"] == [3, 6, 9, 12]
+    assert _logged_steps(model_dir) == [2, 4, 6, 8, 10, 12]
+
+
+def _logged_steps(model_dir):
+    rows = curve_files.read(model_dir / curve_files.TRAINING_FILE, curve_files.TRAINING_COLUMNS)
+    assert all(row["xent"] > 0 and 0 <= row["adversarial_accuracy"] <= 1 and row["learning_rate"] >= 0 for row in rows)
+    return [row["step"] for row in rows]
 
 
 def test_is_reproducible_from_its_recorded_flags(finished, tmp_path):
@@ -120,6 +127,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(finished, tmp_path, number):
 
     done = run(model_dir, *arguments)
     assert f"resumed at step {stopped_at}" in done.stdout
+    assert _logged_steps(model_dir) == [2, 4, 6, 8, 10, 12]
     for ours, theirs in zip(weights(model_dir), weights(finished[0]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

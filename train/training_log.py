@@ -1,0 +1,37 @@
+"""The progress of a training run as CSV, for eval.training_curves."""
+
+import math
+import pathlib
+
+import keras
+
+from eval import curve_files, output_files
+
+
+class TrainingLog(keras.callbacks.Callback):
+    """Writes training.csv: a row after every so many steps, with what `Progress` shows at that step.
+
+    A resumed run goes on in the file that is there, behind the step at which it starts.
+
+    Args:
+      model_dir: folder of the file.
+      start_step: the step at which training starts.
+      every: steps between rows.
+    """
+
+    def __init__(self, model_dir, *, start_step: int, every: int):
+        super().__init__()
+        self._path = pathlib.Path(model_dir) / curve_files.TRAINING_FILE
+        self._step, self._every = start_step, every
+        before = curve_files.read(self._path, curve_files.TRAINING_COLUMNS)
+        self._rows = [row for row in before if row["step"] <= start_step]
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Writes the row that is due at this step."""
+        self._step += 1
+        if self._step % self._every:
+            return
+        known = {**logs, "step": self._step, "learning_rate": float(self.model.optimizer.learning_rate)}
+        self._rows.append({name: float(known.get(name, math.nan)) for name in curve_files.TRAINING_COLUMNS})
+        with output_files.whole_file(str(self._path)) as file:
+            file.write(curve_files.text(self._rows, curve_files.TRAINING_COLUMNS).encode())
