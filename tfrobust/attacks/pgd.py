@@ -121,10 +121,7 @@ class PGD:
 
         def body(step, x_adv):
             gradient = input_gradient(logits_fn, self.loss, x_adv, y)
-            size = self.step_size
-            if self.step_decay < 1:
-                size *= tf.cast(tf.pow(self.step_decay, tf.cast(step, tf.float32)), x.dtype)
-            return step + 1, self.threat.project(x_adv + self.threat.steepest_ascent(gradient, size), x)
+            return step + 1, self.advance(x, x_adv, gradient, step)
 
         loop = tf.while_loop(
             lambda step, _: step < self.steps,
@@ -134,6 +131,13 @@ class PGD:
             parallel_iterations=1,
         )
         return tf.stop_gradient(loop[1])
+
+    def advance(self, x: tf.Tensor, x_adv: tf.Tensor, gradient: tf.Tensor, step) -> tf.Tensor:
+        """The iterate behind `x_adv`, where the loss has this gradient, in step 0, 1, ...; all [B, H, W, C]."""
+        size = self.step_size
+        if self.step_decay < 1:
+            size *= tf.cast(tf.pow(self.step_decay, tf.cast(step, tf.float32)), x.dtype)
+        return self.threat.project(x_adv + self.threat.steepest_ascent(gradient, size), x)
 
     def _run(self, logits_fn, x, y, seed):
         return self.run_from(logits_fn, x, y, self.start(x, seed))

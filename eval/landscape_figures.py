@@ -1,0 +1,75 @@
+"""The pictures of eval.landscape."""
+
+import numpy as np
+
+from eval import figures
+
+# Images in a picture; more would not be legible.
+SHOWN = 5
+
+
+def draw_maxima(path: str, settings, rows) -> None:
+    """Histograms of the losses that restarts end with, models overlaid, a panel for each image (Figure 1)."""
+    models, images = _names(rows)
+    figure, panels = figures.new(len(images), _caption(settings, f"{settings['restarts']:,} restarts"), width=3.2)
+    for axes, image in zip(panels, images, strict=True):
+        for index, model in enumerate(models):
+            losses = np.array([row["loss"] for row in rows if (row["model"], row["image"]) == (model, image)])
+            axes.hist(losses, bins=_bins(losses), color=f"C{index}", alpha=0.6, density=True, label=model)
+        axes.set(xscale="log", yscale="log", xlabel="final loss", title=f"image {image}")
+    panels[0].set_ylabel("density")
+    figures.legend_below(figure, panels[0])
+    figures.save(figure, path)
+
+
+def draw_traces(path: str, settings, rows) -> None:
+    """The loss over PGD's iterations, a line for each restart, a panel for each model (Figure 2); the first image."""
+    models, images = _names(rows)
+    figure, panels = figures.new(len(models), _caption(settings, f"image {images[0]}"), width=4.0)
+    for index, (axes, model) in enumerate(zip(panels, models, strict=True)):
+        lines = {}
+        for row in rows:
+            if (row["model"], row["image"]) == (model, images[0]):
+                lines.setdefault(row["restart"], []).append((row["step"], row["loss"]))
+        for points in lines.values():
+            steps, losses = np.array(sorted(points)).T
+            axes.plot(steps, losses, color=f"C{index}", linewidth=0.8, alpha=0.7)
+        axes.set(xlabel="PGD iterations", title=f"{model}, {len(lines)} restarts", ylim=(0, None))
+    panels[0].set_ylabel("loss")
+    figures.save(figure, path)
+
+
+def draw_surface(path: str, settings, rows) -> None:
+    """The loss on a plane through the first image, a panel for each model, each with a scale of its own."""
+    models, images = _names(rows)
+    figure, panels = figures.new(len(models), _caption(settings, f"image {images[0]}"), width=4.2)
+    epsilon, points = settings["epsilon"], settings["surface_points"]
+    for axes, model in zip(panels, models, strict=True):
+        values = np.zeros([points, points])
+        for row in rows:
+            if (row["model"], row["image"]) == (model, images[0]):
+                values[row["along"], row["across"]] = row["loss"]
+        axes.grid(False)
+        extent = (-epsilon, epsilon, -epsilon, epsilon)
+        picture = axes.imshow(values, origin="lower", extent=extent, cmap="viridis")
+        axes.plot(0, 0, "r+", markersize=10)
+        axes.set(xlabel="along random signs", title=model)
+        figure.colorbar(picture, ax=axes, label="loss", shrink=0.8)
+    panels[0].set_ylabel("along the gradient's signs")
+    figures.save(figure, path)
+
+
+def _names(rows):
+    """Models and the images shown, in their order."""
+    models, images = (list(dict.fromkeys(row[name] for row in rows)) for name in ("model", "image"))
+    return models, images[:SHOWN]
+
+
+def _bins(losses):
+    """Twenty bins of equal width on a logarithmic axis; what is 0 counts as the least that float32 tells from it."""
+    least = max(losses.min(), 1e-8)
+    return np.geomspace(least, max(losses.max(), least) * 1.001, 21)
+
+
+def _caption(settings, words):
+    return f"{settings['dataset']}, {words}, {settings['attack']}, seed {settings['seed']}"

@@ -1,0 +1,80 @@
+"""eval.landscape: its files and pictures, that it goes on, and bad input."""
+
+import csv
+import itertools
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from eval import common, landscape
+
+QUICK = ["--dataset=digits", "--num_eval_examples=2", "--k=5", "--a=0.05", "--epsilon=0.1", "--surface_points=5"]
+
+
+@flagsaver.flagsaver
+def call(*arguments):
+    common.guarded(landscape.main, flags.FLAGS(["landscape", *QUICK, *arguments]))
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_landscape(digits_model, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "new" / "landscape"
+    arguments = [f"--models=first={digits_model},second={digits_model}", "--restarts=230", f"--output={output}"]
+    monkeypatch.setattr(landscape, "CHUNK", 20)
+    surface, calls = landscape.Landscape.surface, itertools.count(1)
+
+    def killed(self, *rest, **options):
+        if next(calls) == 2:
+            raise ValueError("killed")
+        return surface(self, *rest, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(landscape.Landscape, "surface", killed)
+        with pytest.raises(SystemExit):
+            call(*arguments)
+    before = rows_of(f"{output}.csv")
+    assert len(before) == 2 * 230
+    call(*arguments)
+    rows = rows_of(f"{output}.csv")
+    assert rows[: len(before)] == before
+    keys = [(row["model"], row["image"], int(row["restart"])) for row in rows]
+    assert keys == list(itertools.product(("first", "second"), ("0", "1"), range(230)))
+    # The same model and seed: the same maxima.
+    assert [row["loss"] for row in rows[:460]] == [row["loss"] for row in rows[460:]]
+    assert len({row["loss"] for row in rows[:230]}) > 100
+    traces = rows_of(f"{output}_traces.csv")
+    assert len(traces) == 4 * 20 * 6 and traces[5]["loss"] == rows[0]["loss"]
+    assert len(rows_of(f"{output}_surface.csv")) == 4 * 25
+    found = rows_of(f"{output}_geometry.csv")
+    assert len(found) == 4 and all(row["maxima"] == "200" for row in found)
+    assert all(float(row["distance"]) > 0 and 0 < float(row["angle"]) < 100 for row in found)
+    assert all(float(row["lowest_loss"]) <= float(row["median_loss"]) <= float(row["highest_loss"]) for row in found)
+    assert f"{float(found[0]['angle']):.4g}" in capsys.readouterr().out
+    pictures = [output.parent / f"landscape_{name}.png" for name in ("maxima", "traces", "surface")]
+    assert all(picture.stat().st_size > 5000 for picture in pictures)
+    pictures[0].unlink()
+    call("--redraw", f"--output={output}")
+    assert pictures[0].exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "models must be one or more paths"),
+        (["--models=a.keras"], "model a.keras does not exist"),
+        (["--redraw"], "output must be given with --redraw"),
+        (["--redraw", "--output=nothing"], "output nothing must have the .csv and the .json"),
+    ],
+)
+def test_bad_input(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        call(*arguments)
+    errors = capsys.readouterr().err
+    assert stopped.value.code == 1 and message in errors and errors.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
