@@ -40,7 +40,13 @@ STUDIES = {
     "_traces": {"model": str, "image": int, "restart": int, "step": int, "loss": float},
     "_geometry": {
         **{"model": str, "image": int, "maxima": int, "distance": float, "deviation_of_distance": float},
-        **{"distance_of_starts": float, "angle": float, "deviation_of_angle": float, "cosine_with_gradient": float},
+        **{
+            "distance_of_starts": float,
+            "angle": float,
+            "angle_of_starts": float,
+            "deviation_of_angle": float,
+            "cosine_with_gradient": float,
+        },
         **{"lowest_loss": float, "median_loss": float, "highest_loss": float},
     },
     "_surface": {"model": str, "image": int, "along": int, "across": int, "loss": float},
@@ -63,6 +69,8 @@ def main() -> None:
     settings = {
         "models": named_models.paths(),
         "attack": describe(attack),
+        "steps": attack.steps,
+        "step_size": attack.step_size,
         "epsilon": attack.threat.epsilon,
         "norm": attack.threat.norm,
         "dataset": data_flags.DATASET.value,
@@ -79,7 +87,18 @@ def main() -> None:
     }
     examples = f"{len(test.labels)} test examples of {data_flags.DATASET.value}"
     print(f"{examples}, {RESTARTS.value} restarts of {describe(attack)}")
-    header = ("model", "image", "lowest", "median", "highest", "distance", "of starts", "angle", "cos gradient")
+    header = (
+        "model",
+        "image",
+        "lowest",
+        "median",
+        "highest",
+        "distance",
+        "of starts",
+        "angle",
+        "of starts",
+        "cos gradient",
+    )
     print("  ".join(f"{name:>12}" for name in header), flush=True)
     for name, classifier in models.items():
         landscape = Landscape(precision.inference(classifier), attack)
@@ -88,7 +107,9 @@ def main() -> None:
                 _measure(studies, landscape, name, image, x, y)
             row = studies["_geometry"].get(name, image)
             cells = [f"{row[key]:.4g}" for key in ("lowest_loss", "median_loss", "highest_loss", "distance")]
-            cells += [f"{row[key]:.4g}" for key in ("distance_of_starts", "angle", "cosine_with_gradient")]
+            cells += [
+                f"{row[key]:.4g}" for key in ("distance_of_starts", "angle", "angle_of_starts", "cosine_with_gradient")
+            ]
             print("  ".join(f"{cell:>12}" for cell in (name, image, *cells)), flush=True)
     if output:
         _draw(output, {suffix: (found.settings, found.rows) for suffix, found in studies.items()})
@@ -134,13 +155,14 @@ def _measure(studies, landscape, name, image, x, y):
 
 
 def _geometry(found, gradient, losses):
-    shape = geometry(found.delta)
+    shape, starts = geometry(found.delta), geometry(found.start)
     return {
         "maxima": len(found.delta),
         "distance": shape.mean_distance,
         "deviation_of_distance": shape.deviation_of_distance,
-        "distance_of_starts": geometry(found.start).mean_distance,
+        "distance_of_starts": starts.mean_distance,
         "angle": shape.mean_angle,
+        "angle_of_starts": starts.mean_angle,
         "deviation_of_angle": shape.deviation_of_angle,
         "cosine_with_gradient": float(cosines(found.delta, gradient).mean()),
         "lowest_loss": losses[0],

@@ -40,9 +40,13 @@ def draw_traces(path: str, settings, rows) -> None:
 
 
 def draw_surface(path: str, settings, rows) -> None:
-    """The loss on a plane through the first image, a panel for each model, each with a scale of its own."""
+    """The loss on a plane through the first image, a panel for each model, each with a scale of its own.
+
+    Outside of the dashed lines some pixels change by more than epsilon.
+    """
     models, images = _names(rows)
-    figure, panels = figures.new(len(models), _caption(settings, f"image {images[0]}"), width=4.2)
+    words = f"image {images[0]}, dashed: within epsilon"
+    figure, panels = figures.new(len(models), _caption(settings, words), width=4.2)
     epsilon, points = settings["epsilon"], settings["surface_points"]
     for axes, model in zip(panels, models, strict=True):
         values = np.zeros([points, points])
@@ -53,6 +57,8 @@ def draw_surface(path: str, settings, rows) -> None:
         extent = (-epsilon, epsilon, -epsilon, epsilon)
         picture = axes.imshow(values, origin="lower", extent=extent, cmap="viridis")
         axes.plot(0, 0, "r+", markersize=10)
+        # Where both signs agree a pixel changes by the sum: inside of these lines all stay within epsilon.
+        axes.plot([0, epsilon, 0, -epsilon, 0], [epsilon, 0, -epsilon, 0, epsilon], "w--", linewidth=1)
         axes.set(xlabel="along random signs", title=model)
         figure.colorbar(picture, ax=axes, label="loss", shrink=0.8)
     panels[0].set_ylabel("along the gradient's signs")
@@ -72,4 +78,7 @@ def _bins(losses):
 
 
 def _caption(settings, words):
-    return f"{settings['dataset']}, {words}, {settings['attack']}, seed {settings['seed']}"
+    attack = (
+        f"PGD {settings['steps']} x {settings['step_size']:.4g}, {settings['norm']} epsilon {settings['epsilon']:.4g}"
+    )
+    return f"{settings['dataset']}, {words}, {attack}, seed {settings['seed']}"
