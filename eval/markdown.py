@@ -1,5 +1,6 @@
 """Markdown tables of what programs wrote as JSON, so that no number is ever typed."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -80,6 +81,14 @@ def deep_defense(content: Content) -> str:
     return "\n".join([*lines, "", settings, "", made_by(content)]) + "\n"
 
 
+def study(rows: str, content: Content) -> str:
+    """The rows of a study, the text of its CSV file, numbers with four digits; `content` is its JSON file."""
+    header, *lines = csv.reader(rows.splitlines())
+    table = [_row([name.replace("_", " ") for name in header]), "|---" * len(header) + "|"]
+    table += [_row([_rounded(cell) for cell in line]) for line in lines]
+    return "\n".join([*table, "", made_by(content)]) + "\n"
+
+
 def made_by(content: Content) -> str:
     """The command and the machine that made a file."""
     return f"Made by `{content['command']}` on {content['machine']}."
@@ -87,6 +96,13 @@ def made_by(content: Content) -> str:
 
 def _row(cells):
     return f"| {' | '.join(cells)} |"
+
+
+def _rounded(cell):
+    try:
+        return cell if cell.isdigit() else f"{float(cell):.4g}"
+    except ValueError:
+        return cell
 
 
 def _published(report):

@@ -7,6 +7,7 @@ Lines of page.md of these forms are replaced:
     {{ robustness FILE.json ... }}   reports of one model, written by --output of eval.robust_accuracy or by training
     {{ transfer FILE.json }}         the matrix of eval.transfer
     {{ deep_defense FILE.json }}     the table of eval.deep_defense
+    {{ study FILE.csv FILE.json }}   the rows of a study, such as eval.landscape's, and what made them
     {{ output FILE.txt }}            what a program printed
 
 To renew a number, run the command that stands below it with --output (or its output sent) to the file, then this.
@@ -66,6 +67,7 @@ _RENDERERS = {
     "robustness": lambda texts: markdown.robustness([json.loads(text) for text in texts]),
     "transfer": lambda texts: "\n".join(markdown.transfer(json.loads(text)) for text in texts),
     "deep_defense": lambda texts: "\n".join(markdown.deep_defense(json.loads(text)) for text in texts),
+    "study": lambda texts: markdown.study(texts[0], json.loads(texts[1])),
     "output": lambda texts: "\n".join(f"```\n{text.strip()}\n```" for text in texts),
 }
 

@@ -66,6 +66,15 @@ def test_placeholders(tmp_path):
     assert text.endswith("Made by `this` on that.\n\n```\nprinted\n```\n") and "# Title\n" in text
 
 
+def test_rows_of_a_study(tmp_path):
+    (tmp_path / "s.csv").write_text("model,mean_loss,image\nfirst,0.123456789,0\nnan,1e-07,12345\n")
+    (tmp_path / "s.json").write_text(json.dumps({"settings": {}, "command": "this", "machine": "that"}))
+    (tmp_path / "page.md").write_text("{{ study s.csv s.json }}\n")
+    text = results.render(tmp_path)
+    assert "| model | mean loss | image |\n|---|---|---|\n| first | 0.1235 | 0 |\n| nan | 1e-07 | 12345 |\n" in text
+    assert text.endswith("Made by `this` on that.\n")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
