@@ -37,6 +37,7 @@ CIFAR10: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
     "wide": lambda seed, data, _: cifar10.challenge_resnet(seed=seed, filters=cifar10.WIDE, **_sizes(data)),
     "narrow": lambda seed, data, _: cifar10.challenge_resnet(seed=seed, filters=cifar10.NARROW, **_sizes(data)),
     "small": lambda seed, data, _: small.small_cnn(seed=seed, **_sizes(data)),
+    "naive": lambda seed, data, _: small.naive_cnn(seed=seed, **_sizes(data)),
     "convnet": _with_mean_image(deep_defense.convnet),
     "nin": _with_mean_image(deep_defense.nin),
 }
