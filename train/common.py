@@ -53,8 +53,8 @@ ARCHITECTURE = flags.DEFINE_string(
     "architecture",
     None,
     "The network: challenge, tramer_a, tramer_b, tramer_c, tramer_d, mlp, mlp_bn or lenet for train.mnist; wide, "
-    "narrow, small, naive, convnet or nin for train.cifar10; resnet18 or alexnet for train.imagenet. Default: the first "
-    "of each: challenge, wide, resnet18.",
+    "narrow, small, naive, convnet or nin for train.cifar10; resnet18 or alexnet for train.imagenet. Default: the "
+    "first of each: challenge, wide, resnet18.",
 )
 INPUT_SCALE = flags.DEFINE_float(
     "input_scale",
