@@ -27,7 +27,7 @@ ALIASES = ("steps", "num_steps", "step_size")
 def pgd(threat: ThreatModel, **arguments) -> PGD:
     """The attack of the flags within `threat`; `arguments` are more of PGD's own."""
     default = common.CHALLENGE_ATTACKS[data_flags.DATASET.value]
-    return PGD(
+    attack = PGD(
         threat,
         default.steps if STEPS.value is None else STEPS.value,
         default.step_size if STEP_SIZE.value is None else STEP_SIZE.value,
@@ -35,3 +35,5 @@ def pgd(threat: ThreatModel, **arguments) -> PGD:
         random_start=RANDOM_START.value,
         **arguments,
     )
+    common.warn_of_short_steps(attack)
+    return attack

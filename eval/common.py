@@ -1,6 +1,7 @@
 """What the binaries share: flags on data, model and threat model, and errors for people."""
 
 import fnmatch
+import math
 import signal
 import sys
 import traceback
@@ -154,6 +155,20 @@ def threat_model() -> ThreatModel:
     return threat
 
 
+def warn_of_short_steps(attack) -> None:
+    """Warns, once, of a PGD attack whose steps together are shorter than epsilon."""
+    reach = getattr(attack, "reach", math.inf)
+    if reach < 0.999 * attack.threat.epsilon and attack not in _warned:
+        _warned.append(attack)
+        logging.warning(
+            "%d steps of %g reach %g, less than epsilon %g: part of the ball is never tried, accuracy may look too high",
+            *(attack.steps, attack.step_size, reach, attack.threat.epsilon),
+        )
+
+
+_warned = []
+
+
 class Table(NamedTuple):
     """The attacks of a table by their rows, and whether each attacks only what those before left standing."""
 
@@ -191,6 +206,8 @@ def _whole_table(threat):
 
 def evaluate(classifier, test: datasets.Arrays, rows: Table, **arguments) -> reports.Report:
     """`evaluation.evaluate` with the flags' seed, batch size, precision and device."""
+    for attack in rows.attacks.values():
+        warn_of_short_steps(attack)
     with device():
         return evaluation.evaluate(
             classifier,

@@ -15,6 +15,7 @@ from tfrobust import export, suites
 from tfrobust.attacks import PGD, fgsm
 from tfrobust.attacks.deepfool import DeepFool
 from tfrobust.attacks.square import Square
+from tfrobust.threat_models import ThreatModel
 
 
 def run(model, *arguments):
@@ -122,3 +123,26 @@ def test_a_model_without_gradients_is_attacked_by_what_needs_none(digits_model, 
     with pytest.raises(SystemExit):
         run(tmp_path / "rounded", "--attacks=fgsm,pgd")
     assert "error: classifier must be differentiable" in capsys.readouterr().err
+
+
+def test_steps_too_short_for_epsilon_are_told_once(caplog):
+    threat = ThreatModel("linf", 0.3)
+    for attack in (
+        PGD(threat, 10, 0.02),
+        PGD(threat, 10, 0.02),
+        PGD(threat, 10, 0.03),
+        PGD(threat, 40, 0.1, step_decay=0.5),
+    ):
+        common.warn_of_short_steps(attack)
+    messages = [record.getMessage() for record in caplog.records]
+    assert [message.split(",")[0] for message in messages] == [
+        "10 steps of 0.02 reach 0.2",
+        # 0.1 + 0.05 + ... is 0.2.
+        "40 steps of 0.1 reach 0.2",
+    ]
+
+
+def test_what_has_no_steps_is_not_told(caplog):
+    common.warn_of_short_steps(Square(ThreatModel("linf", 0.3), queries=10))
+    common.warn_of_short_steps(fgsm(ThreatModel("linf", 0.3)))
+    assert not caplog.records

@@ -64,6 +64,12 @@ class PGD:
         if self.restarts > 1 and not self.random_start:
             raise ValueError(f"restarts must be 1 without random_start, got {self.restarts!r}: they would all be equal")
 
+    @property
+    def reach(self) -> float:
+        """The sum of all steps' lengths: below epsilon, a part of the ball is never tried."""
+        decay = self.step_decay
+        return self.step_size * (self.steps if decay == 1 else (1 - decay**self.steps) / (1 - decay))
+
     def scaled(self, factor) -> "PGD":
         """The same attack with epsilon and step size times `factor`, a float or a scalar tensor."""
         return dataclasses.replace(self, threat=self.threat.scaled(factor), step_size=self.step_size * factor)
