@@ -166,8 +166,13 @@ class _Examples:
         def perturb(x, y, index):
             return attack(gradient_fn(), x, y, seed=seeds.per_example(seed, index), judge_fn=self._judge_fn)
 
+        traced = None
         for batch, count in self._batches(indices):
-            x_adv = np.asarray(perturb(self._images[batch], self._labels[batch], batch))
+            arguments = [tf.convert_to_tensor(part) for part in (self._images[batch], self._labels[batch], batch)]
+            # All batches have one shape. Called through its graph: TensorFlow warns of functions that are traced again
+            # and again, as one is here for each attack.
+            traced = traced or perturb.get_concrete_function(*arguments)
+            x_adv = np.asarray(traced(*arguments))
             if x_adv.shape != self._images[batch].shape:
                 raise InvalidAdversarialExampleError(
                     f"{name} returned images of shape {x_adv.shape}, expected {self._images[batch].shape}"

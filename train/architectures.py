@@ -29,6 +29,7 @@ MNIST: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
     "tramer_b": lambda seed, data, _: tramer.tramer("b", seed=seed, **_sizes(data)),
     "tramer_c": lambda seed, data, _: tramer.tramer("c", seed=seed, **_sizes(data)),
     "tramer_d": lambda seed, data, _: tramer.tramer("d", seed=seed, **_sizes(data)),
+    "capacity": lambda seed, data, _: small.capacity_cnn(seed=seed, scale=common.CAPACITY.value, **_sizes(data)),
     "mlp": _with_mean_image(deep_defense.mlp),
     "mlp_bn": _with_mean_image(deep_defense.mlp_bn),
     "lenet": _with_mean_image(deep_defense.lenet),

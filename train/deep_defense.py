@@ -55,7 +55,15 @@ SET_ITERATIONS = 50
 
 # They are for training binaries that build and attack a network.
 _FOREIGN = (
-    *("architecture", "initializer", "input_scale", "adversarial", "training_epsilon", "compare_undefended"),
+    *(
+        "architecture",
+        "initializer",
+        "capacity",
+        "input_scale",
+        "adversarial",
+        "training_epsilon",
+        "compare_undefended",
+    ),
     *("suite", "attacks", "rows", "store_adv_path"),
 )
 

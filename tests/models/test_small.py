@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfrobust.models.small import naive_cnn, small_cnn
+from tfrobust.models.small import capacity_cnn, naive_cnn, small_cnn
 
 
 def test_parameters():
@@ -24,6 +24,16 @@ def test_naive_network_starts_as_pytorch_does():
     x = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     np.testing.assert_array_equal(model(x), naive_cnn(seed=3)(x))
     assert np.abs(model(x) - naive_cnn(seed=4)(x)).max() > 1e-3
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_capacity(scale):
+    model = capacity_cnn(seed=0, scale=scale)
+    a, b, c = 2 * scale, 4 * scale, 8 * scale
+    # 28 -> 14 -> 7 rows.
+    assert model.count_params() == (25 * a + a) + (25 * a * b + b) + (49 * b * c + c) + (c * 10 + 10)
+    with pytest.raises(ValueError, match="scale must be"):
+        capacity_cnn(seed=0, scale=0)
 
 
 def test_no_filters():

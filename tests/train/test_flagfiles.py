@@ -8,10 +8,11 @@ from absl import flags
 from absl.testing import flagsaver
 
 # Here, because what a test imports loses its flags with the test.
+from eval import capacity
 from train import cifar10, deep_defense, imagenet, mnist
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAMS = {module.__name__: module for module in (cifar10, deep_defense, imagenet, mnist)}
+PROGRAMS = {module.__name__: module for module in (capacity, cifar10, deep_defense, imagenet, mnist)}
 FILES = sorted((ROOT / "train" / "flags").glob("*.flags"))
 
 
@@ -28,7 +29,9 @@ def names_in(path):
 @flagsaver.flagsaver
 def test_flagfile(path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    program = re.search(rf"python -m (train\.\w+) --flagfile=train/flags/{path.name}", path.read_text()).group(1)
+    program = re.search(rf"python -m ((?:train|eval)\.\w+) --flagfile=train/flags/{path.name}", path.read_text()).group(
+        1
+    )
     known = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(program)}
     known |= {f"no{name}" for name in known if flags.FLAGS[name].boolean}
     assert set(names_in(path)) <= known

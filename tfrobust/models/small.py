@@ -5,6 +5,8 @@ import itertools
 import keras
 from keras import layers
 
+from tfrobust.checks import require_integer
+
 
 def small_cnn(*, seed: int, filters=(32, 64, 128, 256), input_shape=(32, 32, 3), num_classes: int = 10) -> keras.Model:
     """3x3 convolutions, each with batch normalisation, ReLU and, but for the first, 2x2 max-pooling; then logits.
@@ -40,6 +42,42 @@ def small_cnn(*, seed: int, filters=(32, 64, 128, 256), input_shape=(32, 32, 3),
     initializer = keras.initializers.HeNormal(seed=next(seeds))
     logits = layers.Dense(num_classes, kernel_initializer=initializer, name="logits")(x)
     return keras.Model(images, logits, name="small_cnn")
+
+
+def capacity_cnn(*, seed: int, scale: int, input_shape=(28, 28, 1), num_classes: int = 10) -> keras.Model:
+    """The network of Madry et al. 2018, section 4, whose capacity is doubled again and again.
+
+    5x5 convolutions with padding of 2 and 4 times `scale` filters, each followed by 2x2 max-pooling and ReLU, a dense
+    layer of 8 times `scale` units with ReLU, and logits. The paper does not say how weights start: here from He's
+    normal distribution, biases at 0.
+
+    Args:
+      seed: of the initial weights.
+      scale: 1, 2, 4, 8 and 16 in the paper.
+      input_shape: height, width, channels.
+      num_classes: K.
+
+    Returns:
+      A Sequential keras.Model, float32 [B, H, W, C] -> [B, K].
+
+    Raises:
+      ValueError: for a scale below 1.
+    """
+    require_integer("scale", scale, 1)
+    seeds = itertools.count(seed)
+
+    def initializer():
+        return keras.initializers.HeNormal(seed=next(seeds))
+
+    network = [keras.Input(input_shape, name="images")]
+    for i, filters in enumerate((2 * scale, 4 * scale), start=1):
+        network.append(layers.Conv2D(filters, 5, padding="same", kernel_initializer=initializer(), name=f"conv{i}"))
+        network.append(layers.MaxPooling2D(2, padding="same", name=f"pool{i}"))
+        network.append(layers.ReLU(name=f"relu{i}"))
+    network.append(layers.Flatten(name="flatten"))
+    network.append(layers.Dense(8 * scale, activation="relu", kernel_initializer=initializer(), name="dense"))
+    network.append(layers.Dense(num_classes, kernel_initializer=initializer(), name="logits"))
+    return keras.Sequential(network, name=f"capacity_cnn_{scale}")
 
 
 def naive_cnn(*, seed: int, input_shape=(32, 32, 3), num_classes: int = 10) -> keras.Model:

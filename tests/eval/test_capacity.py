@@ -1,0 +1,84 @@
+"""eval.capacity: its runs, its rows, that it goes on, and bad input."""
+
+import csv
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from eval import capacity, common
+
+QUICK = [
+    "--dataset=digits",
+    "--architecture=capacity",
+    "--max_num_training_steps=120",
+    "--num_summary_steps=20",
+    "--training_batch_size=50",
+    "--learning_rate=0.003",
+    "--loss_reduction=mean",
+    "--epsilon=0.05",
+    "--k=3",
+    "--a=0.03",
+    "--num_eval_examples=100",
+    "--precision=float32",
+    "--random_seed=0",
+]
+
+
+@flagsaver.flagsaver
+def call(*arguments):
+    common.guarded(capacity.main, flags.FLAGS(["capacity", *QUICK, *arguments]))
+
+
+def test_capacity(tmp_path, capsys, monkeypatch):
+    output = tmp_path / "capacity"
+    arguments = [f"--model_dir={tmp_path / 'runs'}", f"--output={output}", "--scales=1,4", "--adversaries=natural,pgd"]
+    made, run = [], capacity._run
+
+    def counted(folder, adversary, scale, attack):
+        if len(made) == 3:
+            made.append(None)
+            raise ValueError("killed")
+        made.append((adversary, scale))
+        return run(folder, adversary, scale, attack)
+
+    monkeypatch.setattr(capacity, "_run", counted)
+    with pytest.raises(SystemExit):
+        call(*arguments)
+    call(*arguments)
+    assert made == [("natural", 1), ("natural", 4), ("pgd", 1), None, ("pgd", 4)]
+    with open(f"{output}.csv", newline="") as file:
+        rows = {(row["adversary"], row["scale"]): row for row in csv.DictReader(file)}
+    assert list(rows) == [("natural", "1"), ("natural", "4"), ("pgd", "1"), ("pgd", "4")]
+    for row in rows.values():
+        assert 0 <= float(row["pgd"]) <= float(row["fgsm"]) + 0.02 and 0 < float(row["training_loss"]) < 3
+    # More capacity learns more, and a small network nothing at all against PGD in so few steps.
+    assert float(rows["natural", "4"]["natural"]) > 0.8
+    for adversary in ("natural", "pgd"):
+        assert float(rows[adversary, "4"]["training_loss"]) < 0.9 * float(rows[adversary, "1"]["training_loss"])
+    assert f"scale 4, trained on PGD: natural {float(rows['pgd', '4']['natural']):.2%}" in capsys.readouterr().out
+    picture = output.with_suffix(".png")
+    size = picture.stat().st_size
+    picture.unlink()
+    call("--redraw", f"--output={output}")
+    assert picture.stat().st_size == size > 5000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scales=1,x"], "scales must be integers of 1 or more, separated by commas, got ['1', 'x']"),
+        (["--scales=0"], "scales must be integers of 1 or more"),
+        (["--adversaries=cw"], "adversaries must be some of natural, fgsm, pgd, got 'cw'"),
+        (["--architecture=challenge"], "architecture must be capacity here, got 'challenge'"),
+        ([], "model_dir must be given"),
+        (["--redraw"], "output must be given with --redraw"),
+    ],
+)
+def test_bad_input(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        call(*arguments)
+    errors = capsys.readouterr().err
+    assert stopped.value.code == 1 and message in errors and errors.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
