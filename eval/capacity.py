@@ -33,11 +33,9 @@ TITLES = {"natural": "natural images", "fgsm": "FGSM", "pgd": "PGD"}
 def main() -> None:
     """Makes the runs that are missing, prints a row for each, draws."""
     output = output_files.OUTPUT.value
-    if study.REDRAW.value:
-        if not output:
-            raise ValueError("output must be given with --redraw: --output=PATH, without .csv")
-        draw(f"{output}.png", *study.read(output, COLUMNS))
-        print(f"saved {output}.png")
+    if drawn := study.output_to_redraw():
+        draw(f"{drawn}.png", *study.read(drawn, COLUMNS))
+        print(f"saved {drawn}.png")
         return
     scales = _scales()
     for name in ADVERSARIES.value or [""]:

@@ -32,11 +32,9 @@ _DEFAULT_ATTACKS = "fgsm,pgd"
 def main() -> None:
     """Measures what is missing, prints the curves, draws them."""
     output = output_files.OUTPUT.value
-    if study.REDRAW.value:
-        if not output:
-            raise ValueError("output must be given with --redraw: --output=PATH, without .csv")
-        draw(f"{output}.png", *study.read(output, COLUMNS))
-        print(f"saved {output}.png")
+    if drawn := study.output_to_redraw():
+        draw(f"{drawn}.png", *study.read(drawn, COLUMNS))
+        print(f"saved {drawn}.png")
         return
     if not named_models.MODELS.value:
         raise ValueError("models must be one or more paths, separated by commas: --models=name=PATH,...")

@@ -56,10 +56,8 @@ STUDIES = {
 def main() -> None:
     """Measures what is missing, prints the geometry, draws."""
     output = output_files.OUTPUT.value
-    if study.REDRAW.value:
-        if not output:
-            raise ValueError("output must be given with --redraw: --output=PATH, without .csv")
-        _draw(output, {suffix: study.read(f"{output}{suffix}", columns) for suffix, columns in STUDIES.items()})
+    if drawn := study.output_to_redraw():
+        _draw(drawn, {suffix: study.read(f"{drawn}{suffix}", columns) for suffix, columns in STUDIES.items()})
         return
     if not named_models.MODELS.value:
         raise ValueError("models must be one or more paths, separated by commas: --models=name=PATH,...")

@@ -78,6 +78,19 @@ class Study:
             file.write(curve_files.table(list(self._columns), lines).encode())
 
 
+def output_to_redraw() -> str | None:
+    """--output with --redraw, and None without it.
+
+    Raises:
+      ValueError: if there is no --output to draw.
+    """
+    if not REDRAW.value:
+        return None
+    if not output_files.OUTPUT.value:
+        raise ValueError("output must be given with --redraw: --output=PATH, without .csv")
+    return output_files.OUTPUT.value
+
+
 def cell(value) -> str:
     """A value in a CSV file; floats keep their value."""
     return repr(value) if isinstance(value, float) else str(value)

@@ -38,3 +38,18 @@ def digits_model(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "first.keras"
     classifier.save(path)
     return path
+
+
+@pytest.fixture
+def refuses(tmp_path, monkeypatch, capsys):
+    """Checks that a binary, called with arguments, says one line with `message` and leaves nothing in its folder."""
+
+    def check(call, arguments, message):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as stopped:
+            call(*arguments)
+        errors = capsys.readouterr().err
+        assert stopped.value.code == 1 and message in errors and errors.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+
+    return check

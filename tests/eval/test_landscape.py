@@ -71,10 +71,5 @@ def test_landscape(digits_model, tmp_path, capsys, monkeypatch):
         (["--redraw", "--output=nothing"], "output nothing must have the .csv and the .json"),
     ],
 )
-def test_bad_input(tmp_path, monkeypatch, capsys, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stopped:
-        call(*arguments)
-    errors = capsys.readouterr().err
-    assert stopped.value.code == 1 and message in errors and errors.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+def test_bad_input(refuses, arguments, message):
+    refuses(call, arguments, message)
