@@ -26,6 +26,10 @@ def test_table_1_has_the_papers_attacks():
     assert all(a.step_size == 0.01 and a.random_start for a in suite.values())
 
 
+def test_quick_reaches_any_point_of_the_ball_from_any_other():
+    assert suites.quick(THREAT)["PGD 40x1"].reach == pytest.approx(2.5 * 0.3)
+
+
 @pytest.mark.parametrize("name", sorted(suites.SUITES))
 def test_every_suite_keeps_its_threat_model(name):
     threat = ThreatModel("l2", 1.5)

@@ -23,13 +23,14 @@ from tfrobust.threat_models import ThreatModel
 
 Suite = dict[str, Attack]
 
-# The ratio of epsilon to step size in Madry et al.'s MNIST attacks, 0.3 to 0.01.
-STEPS_ACROSS_BALL = 30
+# What the steps of `quick` add up to, in epsilons. Madry et al.'s MNIST attack (40 x 0.01 at 0.3) reaches 1.3, and
+# is weaker: it leaves 40.3 instead of 35.7 % of our small network for CIFAR-10, and 95.4 instead of 94.2 % for MNIST.
+QUICK_REACH = 2.5
 
 
 def quick(threat: ThreatModel) -> Suite:
     """FGSM and PGD of 40 steps: a first look, and an upper bound of the robust accuracy."""
-    return {"FGSM": fgsm(threat), "PGD 40x1": PGD(threat, 40, threat.epsilon / STEPS_ACROSS_BALL)}
+    return {"FGSM": fgsm(threat), "PGD 40x1": PGD(threat, 40, QUICK_REACH * threat.epsilon / 40)}
 
 
 def mnist_table1_whitebox(threat: ThreatModel) -> Suite:
