@@ -3,8 +3,8 @@
     python -m eval.capacity --flagfile=train/flags/mnist_capacity.flags --output=reports/capacity
 
 Trains the network of every one of --scales against every one of --adversaries (natural images, FGSM, PGD), measures
-accuracy on natural images, under FGSM and under PGD, and the loss at the end of training on what was trained on.
---output=reports/capacity writes reports/capacity.csv, .json and .png. Every run has a folder under --model_dir; the
+accuracy on natural test images, under FGSM and under PGD, and the loss on training examples (the first 10,000) under
+the adversary of the training. --output=reports/capacity writes reports/capacity.csv, .json and .png. Every run has a folder under --model_dir; the
 same command goes on where it was stopped, and --redraw draws again what is there.
 """
 
@@ -13,7 +13,8 @@ import pathlib
 import keras
 from absl import flags
 
-from eval import attack_flags, common, curve_files, data_flags, figures, output_files, study
+from eval import attack_flags, common, data_flags, figures, output_files, study
+from tfrobust import datasets
 from tfrobust.attacks import PGD, fgsm
 from train import architectures, optimizer_flags, robustness, session
 from train import common as train_common
@@ -27,6 +28,14 @@ flags.adopt_module_key_flags(study)
 COLUMNS = {
     **{"adversary": str, "scale": int, "natural": float, "fgsm": float, "pgd": float, "training_loss": float},
 }
+# Flags that name a run or how it is shown.
+_OF_A_RUN = ("--model_dir=", "--capacity=", "--num_output_steps=", "--num_summary_steps=", "--num_checkpoint_steps=")
+_FOREIGN = (
+    *("adversarial", "step_decay", "training_epsilon", "suite", "attacks", "rows", "compare_undefended"),
+    "store_adv_path",
+)
+# Training examples on which the loss is measured, the first ones.
+_LOSS_EXAMPLES = 10_000
 TITLES = {"natural": "natural images", "fgsm": "FGSM", "pgd": "PGD"}
 
 
@@ -45,13 +54,19 @@ def main() -> None:
         raise ValueError(f"architecture must be capacity here, got {train_common.ARCHITECTURE.value!r}")
     if not common.MODEL_DIR.value:
         raise ValueError("model_dir must be given: --model_dir=FOLDER, where every run has a folder")
+    for name in _FOREIGN:
+        if flags.FLAGS[name].value != flags.FLAGS[name].default:
+            raise ValueError(f"{name} is not for eval.capacity, whose runs have --adversaries and a table of their own")
     folder = pathlib.Path(common.MODEL_DIR.value)
     attack = attack_flags.pgd(common.threat_model())
+    train = data_flags.load_training_set()
+    train_common.resolve_epochs(len(train.labels) - train_common.HELD_OUT.value)
     settings = {
+        "flags": [line for line in train_common.flag_lines() if not line.startswith(_OF_A_RUN)],
         "steps": train_common.MAX_STEPS.value,
         "batch_size": optimizer_flags.BATCH_SIZE.value,
         "dataset": data_flags.DATASET.value,
-        "num_examples": data_flags.NUM_EVAL_EXAMPLES.value,
+        "num_examples": data_flags.NUM_EVAL_EXAMPLES.value or len(data_flags.load_test_set().labels),
         "norm": attack.threat.norm,
         "epsilon": attack.threat.epsilon,
         "k": attack.steps,
@@ -83,7 +98,7 @@ def _scales():
 
 
 class _CapacityTask(robustness.RobustnessTask):
-    """A run against one adversary; leaves the accuracies of the study in `accuracies`."""
+    """A run against one adversary; leaves what the study wants to know in `found`."""
 
     def __init__(self, build_classifier, adversary: str, attack: PGD):
         super().__init__(build_classifier)
@@ -94,10 +109,17 @@ class _CapacityTask(robustness.RobustnessTask):
         self._attack = {"natural": None, "fgsm": fgsm(self._pgd.threat), "pgd": self._pgd}[self._adversary]
 
     def finish(self, classifier, train, test, model_dir, step):
-        """Measures the three accuracies."""
+        """Measures the three accuracies, and the loss on training examples as they were trained on."""
+        if step != train_common.MAX_STEPS.value:
+            raise ValueError(f"model_dir holds a run of {step} steps in {model_dir}: take another --model_dir")
         rows = common.Table({"fgsm": fgsm(self._pgd.threat), "pgd": self._pgd}, False)
         report = common.evaluate(classifier, test, rows)
-        self.accuracies = {"natural": report.clean_accuracy, **{r.name: r.accuracy for r in report.attacks}}
+        self.found = {"natural": report.clean_accuracy, **{r.name: r.accuracy for r in report.attacks}}
+        seen = datasets.Arrays(*(part[:_LOSS_EXAMPLES] for part in train))
+        rows = common.Table({self._adversary: rows.attacks.get(self._adversary, rows.attacks["fgsm"])}, False)
+        report = common.evaluate(classifier, seen, rows)
+        is_natural = self._adversary == "natural"
+        self.found["training_loss"] = report.clean_loss if is_natural else report.attacks[0].mean_loss
 
 
 def _run(folder, adversary, scale, attack):
@@ -108,18 +130,16 @@ def _run(folder, adversary, scale, attack):
     build = architectures.builder(architectures.MNIST, data_flags.dataset_spec(), common.SEED.value)
     task = _CapacityTask(build, adversary, attack)
     session.run(task)
-    rows = curve_files.read(pathlib.Path(values.model_dir) / curve_files.TRAINING_FILE, curve_files.TRAINING_COLUMNS)
-    if not rows:
-        raise ValueError("num_summary_steps must be at most the steps of a run, of which the last row is wanted")
-    return {**task.accuracies, "training_loss": rows[-1]["xent"]}
+    return task.found
 
 
 def draw(path: str, settings, rows) -> None:
     """A panel for each adversary of training, accuracy against scale; the last one has the training losses."""
     adversaries = list(dict.fromkeys(row["adversary"] for row in rows))
+    attack = f"{settings['norm']} epsilon {settings['epsilon']:g}, PGD {settings['k']} x {settings['a']:g}"
     caption = (
-        f"{settings['dataset']}, {settings['steps']:,} steps of {settings['batch_size']}, {settings['norm']} epsilon "
-        f"{settings['epsilon']:g}, PGD {settings['k']} x {settings['a']:g}, seed {settings['seed']}"
+        f"{settings['num_examples']:,} test examples of {settings['dataset']}, {settings['steps']:,} steps of "
+        f"{settings['batch_size']}, {attack}, seed {settings['seed']}"
     )
     figure, panels = figures.new(len(adversaries) + 1, caption, width=3.2)
     for index, adversary in enumerate(adversaries):
@@ -133,7 +153,7 @@ def draw(path: str, settings, rows) -> None:
         losses = [row["training_loss"] for row in chosen]
         panels[-1].plot(scales, losses, marker=figures.MARKERS[index], markersize=4, color=f"C{index}", label=adversary)
     panels[0].set_ylabel("accuracy (%)")
-    panels[-1].set(title="loss at the end of training", yscale="log")
+    panels[-1].set(title="loss on training examples", yscale="log")
     panels[-1].legend(fontsize=8)
     for axes in panels:
         axes.set(xlabel="capacity scale", xscale="log")

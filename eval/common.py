@@ -161,7 +161,7 @@ def warn_of_short_steps(attack) -> None:
     if reach < 0.999 * attack.threat.epsilon and attack not in _warned:
         _warned.append(attack)
         logging.warning(
-            "%d steps of %g reach %g, less than epsilon %g: part of the ball is not tried, accuracy may look too high",
+            "%d steps of %g reach %g, less than epsilon %g: they cannot cross the ball, accuracy may look too high",
             *(attack.steps, attack.step_size, reach, attack.threat.epsilon),
         )
 

@@ -40,6 +40,14 @@ def dataset_spec() -> datasets.DatasetSpec:
     return datasets.spec(DATASET.value)
 
 
+def identity() -> dict:
+    """What tells one set of images from another."""
+    found = {"dataset": DATASET.value}
+    if DATASET.value == image_folders.NAME:
+        found |= {"data_dir": DATA_DIR.value, "image_size": IMAGE_SIZE.value}
+    return found
+
+
 def load_training_set() -> datasets.Arrays:
     """The training set of --dataset in official order; that of imagefolder stays on disk."""
     if DATASET.value == image_folders.NAME:

@@ -5,7 +5,7 @@
 
 --output=reports/sweep writes reports/sweep.csv, .json and .png; the same command goes on where it was stopped, and
 --redraw draws again what is there. Attacks have the parameters of eval.robust_accuracy; step sizes that are not given
-follow epsilon. Under each curve stands the epsilon at which the accuracy falls to that of guessing.
+follow epsilon. In the end it says at which epsilon each accuracy falls to that of guessing.
 """
 
 import itertools
@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 
 from eval import common, data_flags, figures, fraction_flag, named_models, output_files, study, tables
-from tfrobust import datasets
+from tfrobust import datasets, precision
 from tfrobust.attacks import catalogue
 from tfrobust.threat_models import ThreatModel
 
@@ -40,22 +40,24 @@ def main() -> None:
         raise ValueError("models must be one or more paths, separated by commas: --models=name=PATH,...")
     epsilons = _epsilons()
     attacks = common.ATTACKS.value or _DEFAULT_ATTACKS
+    if common.EPSILON.value is not None:
+        raise ValueError("epsilon is --epsilons here, several of them")
     # Now and not after the first hour: what is wrong with an attack or a threat model.
-    names = list(catalogue.parse(attacks, ThreatModel(common.NORM.value, epsilons[-1])))
+    for epsilon in epsilons:
+        names = list(catalogue.parse(attacks, ThreatModel(common.NORM.value, epsilon)))
     paths = named_models.paths()
+    models = named_models.load()
     settings = {
         "models": paths,
+        "weights": named_models.fingerprints(models),
         "attacks": attacks,
         "norm": common.NORM.value,
-        "epsilons": epsilons,
-        "trained_epsilon": TRAINED_EPSILON.value,
-        "dataset": data_flags.DATASET.value,
+        **data_flags.identity(),
         "num_examples": data_flags.NUM_EVAL_EXAMPLES.value,
         "seed": common.SEED.value,
-        "precision": common.PRECISION.value,
+        "precision": precision.resolve(common.PRECISION.value),
         "chance": 1 / data_flags.dataset_spec().num_classes,
     }
-    models = named_models.load()
     test = data_flags.load_test_set()
     settings["num_examples"] = len(test.labels)
     found = study.Study(output, settings, COLUMNS, ("model", "attack", "epsilon"))
@@ -73,7 +75,7 @@ def main() -> None:
                     flush=True,
                 )
     for (model, attack), epsilon in chance_epsilons(found.settings, found.rows).items():
-        words = f"falls to chance at epsilon {epsilon:.4g}" if epsilon is not None else "stays above chance"
+        words = f"is at chance from epsilon {epsilon:.4g} on" if epsilon is not None else "stays above chance"
         print(f"{model} under {attack} {words}")
     if output:
         draw(f"{output}.png", found.settings, found.rows)
@@ -113,11 +115,10 @@ def chance_epsilons(settings, rows) -> dict[tuple[str, str], float | None]:
     """
     found = {}
     for key, curve in curves(rows).items():
-        found[key] = None
+        found[key] = curve[0][0] if curve[0][1] <= settings["chance"] else None
         for (low, above), (high, below) in itertools.pairwise(curve):
-            if above > settings["chance"] >= below:
+            if found[key] is None and above > settings["chance"] >= below:
                 found[key] = low + (high - low) * (above - settings["chance"]) / (above - below)
-                break
     return found
 
 
@@ -148,8 +149,8 @@ def draw(path: str, settings, rows) -> None:
         marker = figures.MARKERS[models.index(model) % len(figures.MARKERS)]
         axes.plot(epsilons, 100 * accuracies, marker=marker, markersize=4, label=f"{model}, {attack}", **style)
     axes.axhline(100 * settings["chance"], color="grey", linewidth=1, label="guessing")
-    if settings["trained_epsilon"] is not None:
-        axes.axvline(settings["trained_epsilon"], color="black", linewidth=1, label="epsilon of the training")
+    if TRAINED_EPSILON.value is not None:
+        axes.axvline(TRAINED_EPSILON.value, color="black", linewidth=1, label="epsilon of the training")
     axes.set(
         xlabel=f"epsilon ({settings['norm']}, pixels in [0, 1])", ylabel="accuracy (%)", ylim=(0, 100), xlim=(0, None)
     )

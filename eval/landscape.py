@@ -64,20 +64,25 @@ def main() -> None:
     if data_flags.NUM_EVAL_EXAMPLES.value is None:
         flags.FLAGS.num_eval_examples = DEFAULT_EXAMPLES
     attack = attack_flags.pgd(common.threat_model())
+    if attack.threat.norm != "linf" or not attack.threat.epsilon or not attack.random_start:
+        raise ValueError(
+            f"norm must be linf, epsilon above 0 and random_start true for a landscape, got {describe(attack)}"
+        )
+    models = named_models.load()
     settings = {
         "models": named_models.paths(),
+        "weights": named_models.fingerprints(models),
         "attack": describe(attack),
         "steps": attack.steps,
         "step_size": attack.step_size,
         "epsilon": attack.threat.epsilon,
         "norm": attack.threat.norm,
-        "dataset": data_flags.DATASET.value,
+        **data_flags.identity(),
         "num_examples": data_flags.NUM_EVAL_EXAMPLES.value,
         "restarts": RESTARTS.value,
         "surface_points": SURFACE_POINTS.value,
         "seed": common.SEED.value,
     }
-    models = named_models.load()
     test = data_flags.load_test_set()
     studies = {
         suffix: study.Study(output and f"{output}{suffix}", settings, columns, _KEY)
@@ -99,7 +104,7 @@ def main() -> None:
     )
     print("  ".join(f"{name:>12}" for name in header), flush=True)
     for name, classifier in models.items():
-        landscape = Landscape(precision.inference(classifier), attack)
+        landscape = Landscape(precision.inference(classifier), attack, common.EVAL_BATCH_SIZE.value)
         for image, (x, y) in enumerate(zip(test.images, test.labels, strict=True)):
             with common.device():
                 _measure(studies, landscape, name, image, x, y)
@@ -114,8 +119,8 @@ def main() -> None:
 
 
 def _measure(studies, landscape, name, image, x, y):
-    """All rows of one model and image, unless they are there: the geometry comes last."""
-    if studies["_geometry"].has(name, image):
+    """All rows of one model and image, unless they are there."""
+    if all(found.has(name, image) for suffix, found in studies.items() if suffix):
         return
     # An image's own seed, so that images do not share their starts.
     seed = (common.SEED.value + image) % 2**31
@@ -149,7 +154,8 @@ def _measure(studies, landscape, name, image, x, y):
                 for j, loss in enumerate(line)
             )
         )
-    studies["_geometry"].add({**keys, **_geometry(first, landscape.gradient(x, y), sorted(losses))})
+    if not studies["_geometry"].has(name, image):
+        studies["_geometry"].add({**keys, **_geometry(first, landscape.gradient(x, y), sorted(losses))})
 
 
 def _geometry(found, gradient, losses):

@@ -6,18 +6,25 @@ from eval import figures
 
 # Images in a picture; more would not be legible.
 SHOWN = 5
+# What a loss of 0 is drawn as on a logarithmic axis: less than float32 makes of a cross-entropy.
+_LEAST = 1e-8
 
 
 def draw_maxima(path: str, settings, rows) -> None:
     """Histograms of the losses that restarts end with, models overlaid, a panel for each image (Figure 1)."""
     models, images = _names(rows)
+    # Cross-entropies are; margins may be negative.
+    logarithmic = min(row["loss"] for row in rows) >= 0
     figure, panels = figures.new(len(images), _caption(settings, f"{settings['restarts']:,} restarts"), width=3.2)
     for axes, image in zip(panels, images, strict=True):
         for index, model in enumerate(models):
             losses = np.array([row["loss"] for row in rows if (row["model"], row["image"]) == (model, image)])
-            axes.hist(losses, bins=_bins(losses), color=f"C{index}", alpha=0.6, density=True, label=model)
-        axes.set(xscale="log", yscale="log", xlabel="final loss", title=f"image {image}")
-    panels[0].set_ylabel("density")
+            losses = np.maximum(losses[np.isfinite(losses)], _LEAST if logarithmic else -np.inf)
+            if len(losses):
+                share = np.full(len(losses), 100 / len(losses))
+                axes.hist(losses, _bins(losses, logarithmic), weights=share, color=f"C{index}", alpha=0.6, label=model)
+        axes.set(xscale="log" if logarithmic else "linear", xlabel="final loss", title=f"image {image}")
+    panels[0].set_ylabel("share of the restarts (%)")
     figures.legend_below(figure, panels[0])
     figures.save(figure, path)
 
@@ -67,14 +74,18 @@ def draw_surface(path: str, settings, rows) -> None:
 
 def _names(rows):
     """Models and the images shown, in their order."""
+    if not rows:
+        raise ValueError("output has no rows to draw yet")
     models, images = (list(dict.fromkeys(row[name] for row in rows)) for name in ("model", "image"))
     return models, images[:SHOWN]
 
 
-def _bins(losses):
-    """Twenty bins of equal width on a logarithmic axis; what is 0 counts as the least that float32 tells from it."""
-    least = max(losses.min(), 1e-8)
-    return np.geomspace(least, max(losses.max(), least) * 1.001, 21)
+def _bins(losses, logarithmic):
+    """Twenty bins that look equally wide."""
+    low, high = losses.min(), losses.max()
+    if logarithmic:
+        return np.geomspace(low, high * 1.001, 21)
+    return np.linspace(low, high + 1e-3 * max(abs(high), 1e-6), 21)
 
 
 def _caption(settings, words):

@@ -1,5 +1,6 @@
 """Several models on a command line, with names."""
 
+import hashlib
 import pathlib
 
 from absl import flags
@@ -17,8 +18,12 @@ def paths() -> dict[str, str]:
     """
     found = {}
     for argument in MODELS.value or ():
-        name, _, path = argument.rpartition("=")
-        name = name or pathlib.Path(path).with_suffix("").name
+        name, equals, path = argument.partition("=")
+        if not equals or "/" in name:
+            # A path of its own, which may have a "=" in it.
+            name, path = pathlib.Path(argument).stem, argument
+        if not name or not path:
+            raise ValueError(f"models must be paths or name=path, separated by commas, got {MODELS.value}")
         if name in found:
             raise ValueError(f"models must have different names, got {name!r} twice: write name=path")
         found[name] = path
@@ -33,3 +38,14 @@ def load() -> dict:
       tfrobust.loading.ModelLoadError: if one is missing or cannot be read.
     """
     return {name: loading.load_classifier(path) for name, path in paths().items()}
+
+
+def fingerprints(models: dict) -> dict[str, str | None]:
+    """SHA-256 of the weights by name, None where a model does not give them."""
+    found = {}
+    for name, model in models.items():
+        digest = hashlib.sha256()
+        for weight in model.get_weights() if hasattr(model, "get_weights") else ():
+            digest.update(weight.tobytes())
+        found[name] = digest.hexdigest() if hasattr(model, "get_weights") else None
+    return found

@@ -34,7 +34,7 @@ class Study:
       settings, rows: of the study.
 
     Raises:
-      ValueError: if the files are those of a study with other settings, or are none.
+      ValueError: if the files have rows of a study with other settings, or are none.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class Study:
         if output is None:
             return
         output_files.check_output_path(f"{output}.csv")
-        if pathlib.Path(f"{output}.json").exists():
-            before, self.rows = read(output, columns)
+        before, self.rows = read(output, columns) if pathlib.Path(f"{output}.json").exists() else ({}, [])
+        if self.rows:
             changed = [name for name in {**before, **self.settings} if before.get(name) != self.settings.get(name)]
             if changed:
                 name = changed[0]
@@ -54,9 +54,18 @@ class Study:
                     f"output {output} holds a study with other settings ({name} was {before.get(name)!r} and is "
                     f"{self.settings.get(name)!r}): take another --output or delete it"
                 )
-        else:
-            output_files.write_json(f"{output}.json", {"settings": self.settings, **provenance.made_by()})
-            self._write()
+            self._cut_torn_line()
+            return
+        # Rows first: a study without them may be written over.
+        with output_files.whole_file(f"{output}.csv") as file:
+            file.write(curve_files.table(list(columns), []).encode())
+        output_files.write_json(f"{output}.json", {"settings": self.settings, **provenance.made_by()})
+
+    def _cut_torn_line(self):
+        path = pathlib.Path(f"{self._output}.csv")
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            path.write_bytes(content[: content.rfind(b"\n") + 1])
 
     def has(self, *key) -> bool:
         """Whether the row of this key has been computed."""
@@ -67,15 +76,13 @@ class Study:
         return next((row for row in self.rows if tuple(row[name] for name in self._key) == key), None)
 
     def add(self, *rows: Row) -> None:
-        """Keeps rows and saves all."""
+        """Keeps rows and saves them."""
         self.rows += rows
         if self._output is not None:
-            self._write()
-
-    def _write(self):
-        lines = ([cell(row[name]) for name in self._columns] for row in self.rows)
-        with output_files.whole_file(f"{self._output}.csv") as file:
-            file.write(curve_files.table(list(self._columns), lines).encode())
+            lines = [[cell(row[name]) for name in self._columns] for row in rows]
+            # Behind what is there, for a study may have many rows. `read` leaves out a last line that is not whole.
+            with open(f"{self._output}.csv", "a", encoding="utf-8") as file:
+                file.write(curve_files.table(lines[0], lines[1:]) if lines else "")
 
 
 def output_to_redraw() -> str | None:
@@ -105,6 +112,7 @@ def read(output: str, columns: Mapping[str, type]) -> tuple[dict[str, Any], list
     try:
         settings = json.loads(pathlib.Path(f"{output}.json").read_text(encoding="utf-8"))["settings"]
         text = pathlib.Path(f"{output}.csv").read_text(encoding="utf-8")
+        text = text[: text.rfind("\n") + 1]
         rows = [{name: columns[name](row[name]) for name in columns} for row in csv.DictReader(text.splitlines())]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"output {output} must have the .csv and the .json of this study: {error}") from error

@@ -57,7 +57,7 @@ def _cells(rows):
 
 def draw(path: str, runs: dict[str, list[curve_files.Row]]) -> None:
     """Cross-entropy on a logarithmic scale, and accuracies, over the steps."""
-    figure, (left, right) = figures.new(2, "Training, averaged over the steps from one point to the next")
+    figure, (left, right) = figures.new(2, "Training batches, means since the last line of progress")
     for index, (name, rows) in enumerate(runs.items()):
         steps = [row["step"] for row in rows]
         left.plot(steps, [row["xent"] for row in rows], color=f"C{index}", label=name)

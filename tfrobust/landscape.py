@@ -95,7 +95,7 @@ class Landscape:
         Points are cut to the range of pixels, not to the ball: at the corners both changes add up.
         """
         steps = np.linspace(-1, 1, points, dtype=np.float32) * np.float32(self.attack.threat.epsilon)
-        random = np.sign(seeds.uniform(seed, tf.constant(x), -1.0, 1.0).numpy())
+        random = np.sign(seeds.normal(seeds.fold_in(seed, 1), tf.constant(x)).numpy())
         along, across = (steps.reshape(-1, 1, 1, 1) * sign for sign in (np.sign(self.gradient(x, y)), random))
         values = []
         for row in along:
@@ -124,9 +124,10 @@ def geometry(points: np.ndarray) -> Geometry:
 
 
 def cosines(points: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Cosine of the angle between each of the points [R, ...] and a direction [...], [R]."""
+    """Cosine of the angle between each of the points [R, ...] and a direction [...], [R]; NaN where one is 0."""
     flat, direction = points.reshape(len(points), -1).astype(np.float64), direction.ravel().astype(np.float64)
-    return flat @ direction / (np.linalg.norm(flat, axis=1) * np.linalg.norm(direction))
+    with np.errstate(invalid="ignore"):
+        return flat @ direction / (np.linalg.norm(flat, axis=1) * np.linalg.norm(direction))
 
 
 def _repeated(x, y, count):

@@ -9,7 +9,7 @@ from eval import curve_files, output_files
 
 
 class TrainingLog(keras.callbacks.Callback):
-    """Writes training.csv: a row after every so many steps, with what `Progress` shows at that step.
+    """Writes training.csv: a row after every so many steps, each number a mean since the last line of `Progress`.
 
     A resumed run goes on in the file that is there, behind the step at which it starts.
 

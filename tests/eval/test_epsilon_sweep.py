@@ -40,9 +40,7 @@ def test_curves(digits_model, tmp_path, capsys, monkeypatch):
     assert len(rows) == 6 and list(rows[0]) == list(epsilon_sweep.COLUMNS)
     for attack in ("fgsm", "pgd:steps=5"):
         assert accuracy[attack, 0] > 0.8 and accuracy[attack, 0] >= accuracy[attack, 8 / 255] > accuracy[attack, 0.6]
-    assert (
-        f"{accuracy['fgsm', 8 / 255]:.2%}" in printed and "under pgd:steps=5 falls to chance at epsilon 0." in printed
-    )
+    assert f"{accuracy['fgsm', 8 / 255]:.2%}" in printed and "under pgd:steps=5 is at chance from epsilon 0." in printed
     picture = output.with_suffix(".png")
     size = picture.stat().st_size
     picture.unlink()
@@ -53,13 +51,19 @@ def test_curves(digits_model, tmp_path, capsys, monkeypatch):
 def test_chance_is_where_the_curve_crosses_it():
     rows = [
         {"model": "m", "attack": attack, "epsilon": epsilon, "accuracy": accuracy}
-        for attack, accuracies in (("falls", (0.9, 0.2, 0.0)), ("rises", (0.9, 0.1, 0.5)), ("stays", (0.9, 0.8, 0.7)))
+        for attack, accuracies in {
+            "falls": (0.9, 0.2, 0.0),
+            "rises": (0.9, 0.1, 0.5),
+            "stays": (0.9, 0.8, 0.7),
+            "is": (0.1, 0.0, 0.3),
+        }.items()
         for epsilon, accuracy in zip((0.0, 0.1, 0.2), accuracies, strict=True)
     ]
     found = epsilon_sweep.chance_epsilons({"chance": 0.1}, rows)
     # From 0.2 to 0 between epsilon 0.1 and 0.2: half of it.
     assert found["m", "falls"] == pytest.approx(0.15)
     assert found["m", "rises"] == pytest.approx(0.1) and found["m", "stays"] is None
+    assert found["m", "is"] == 0
 
 
 @pytest.mark.parametrize(
@@ -71,6 +75,9 @@ def test_chance_is_where_the_curve_crosses_it():
         (["--models=a.keras", "--epsilons=0,8"], "epsilon must be at most 1 for pixels in [0.0, 1.0], got 8.0"),
         (["--models=a.keras,b/a.keras", "--epsilons=0,0.1"], "models must have different names, got 'a' twice"),
         (["--models=a.keras", "--epsilons=0,0.1"], "model a.keras does not exist"),
+        (["--models=a.keras", "--epsilons=-0.1,0.1"], "epsilon must be a finite number from 0 up, got -0.1"),
+        (["--models=a.keras", "--epsilons=0,0.1", "--epsilon=0.1"], "epsilon is --epsilons here"),
+        (["--models=a.keras,", "--epsilons=0,0.1"], "models must be paths or name=path, separated by commas"),
         (["--redraw"], "output must be given with --redraw"),
         (["--redraw", "--output=nothing"], "output nothing must have the .csv and the .json"),
     ],

@@ -67,6 +67,8 @@ def test_landscape(digits_model, tmp_path, capsys, monkeypatch):
     [
         ([], "models must be one or more paths"),
         (["--models=a.keras"], "model a.keras does not exist"),
+        (["--models=a.keras", "--norm=l2"], "norm must be linf, epsilon above 0 and random_start true"),
+        (["--models=a.keras", "--norandom_start"], "norm must be linf, epsilon above 0 and random_start true"),
         (["--redraw"], "output must be given with --redraw"),
         (["--redraw", "--output=nothing"], "output nothing must have the .csv and the .json"),
     ],

@@ -24,6 +24,24 @@ def test_rows_are_kept_to_the_last_digit(tmp_path):
     assert study.read(output, COLUMNS) == (SETTINGS, [ROW, {**ROW, "model": "b, with a comma"}])
 
 
+def test_a_torn_line_is_computed_again(tmp_path):
+    output = str(tmp_path / "study")
+    new(output).add(ROW, {**ROW, "model": "b"})
+    path = tmp_path / "study.csv"
+    path.write_bytes(path.read_bytes()[:-5])
+    again = new(output)
+    assert again.rows == [ROW]
+    again.add({**ROW, "model": "c"})
+    assert [row["model"] for row in new(output).rows] == ["a", "c"]
+
+
+def test_a_study_without_rows_is_no_study(tmp_path):
+    output = str(tmp_path / "study")
+    new(output)
+    new(output, {**SETTINGS, "seed": 1}).add(ROW)
+    assert study.read(output, COLUMNS)[0]["seed"] == 1
+
+
 def test_without_output_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = new(None)

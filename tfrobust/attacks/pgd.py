@@ -66,7 +66,7 @@ class PGD:
 
     @property
     def reach(self) -> float:
-        """The sum of all steps' lengths: below epsilon, a part of the ball is never tried."""
+        """The sum of all steps' lengths: below epsilon, PGD cannot cross half of the ball."""
         decay = self.step_decay
         return self.step_size * (self.steps if decay == 1 else (1 - decay**self.steps) / (1 - decay))
 
