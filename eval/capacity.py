@@ -4,8 +4,8 @@
 
 Trains the network of every one of --scales against every one of --adversaries (natural images, FGSM, PGD), measures
 accuracy on natural test images, under FGSM and under PGD, and the loss on training examples (the first 10,000) under
-the adversary of the training. --output=reports/capacity writes reports/capacity.csv, .json and .png. Every run has a folder under --model_dir; the
-same command goes on where it was stopped, and --redraw draws again what is there.
+the adversary of the training. --output=reports/capacity writes reports/capacity.csv, .json and .png. Every run has a
+folder under --model_dir; the same command goes on where it was stopped, and --redraw draws again what is there.
 """
 
 import pathlib
