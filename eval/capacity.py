@@ -25,9 +25,7 @@ flags.adopt_module_key_flags(train_common)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
 
-COLUMNS = {
-    **{"adversary": str, "scale": int, "natural": float, "fgsm": float, "pgd": float, "training_loss": float},
-}
+COLUMNS = {"adversary": str, "scale": int, "natural": float, "fgsm": float, "pgd": float, "training_loss": float}
 # Flags that name a run or how it is shown.
 _OF_A_RUN = ("--model_dir=", "--capacity=", "--num_output_steps=", "--num_summary_steps=", "--num_checkpoint_steps=")
 _FOREIGN = (
@@ -42,9 +40,7 @@ TITLES = {"natural": "natural images", "fgsm": "FGSM", "pgd": "PGD"}
 def main() -> None:
     """Makes the runs that are missing, prints a row for each, draws."""
     output = output_files.OUTPUT.value
-    if drawn := study.output_to_redraw():
-        draw(f"{drawn}.png", *study.read(drawn, COLUMNS))
-        print(f"saved {drawn}.png")
+    if study.redrawn(COLUMNS, draw):
         return
     scales = _scales()
     for name in ADVERSARIES.value or [""]:
@@ -57,6 +53,7 @@ def main() -> None:
     for name in _FOREIGN:
         if flags.FLAGS[name].value != flags.FLAGS[name].default:
             raise ValueError(f"{name} is not for eval.capacity, whose runs have --adversaries and a table of their own")
+    session.allow_memory_growth()
     folder = pathlib.Path(common.MODEL_DIR.value)
     attack = attack_flags.pgd(common.threat_model())
     train = data_flags.load_training_set()

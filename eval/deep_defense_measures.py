@@ -1,12 +1,9 @@
 """The measures of Deep Defense's table, of one classifier."""
 
 from eval import common, tables
-from tfrobust import datasets, metrics
-from tfrobust.attacks import PGD
+from tfrobust import datasets, metrics, suites
 from tfrobust.deep_defense_tables import PARTS, PGD_PARTS
 from tfrobust.threat_models import ThreatModel
-
-PGD_STEPS = 40
 
 
 def measure(classifier, test: datasets.Arrays, center, epsilon: float | None = None, pgd: bool = False) -> dict:
@@ -31,6 +28,6 @@ def measure(classifier, test: datasets.Arrays, center, epsilon: float | None = N
 
 
 def _pgd_accuracy(classifier, test, epsilon):
-    attack = PGD(ThreatModel("linf", epsilon), PGD_STEPS, 2.5 * epsilon / PGD_STEPS)
-    report = common.evaluate(classifier, test, common.Table({"PGD": attack}, False), on_progress=tables.show_progress)
+    rows = {"PGD": suites.quick(ThreatModel("linf", epsilon))["PGD 40x1"]}
+    report = common.evaluate(classifier, test, common.Table(rows, False), on_progress=tables.show_progress)
     return report.attacks[0].accuracy

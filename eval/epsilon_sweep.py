@@ -32,9 +32,7 @@ _DEFAULT_ATTACKS = "fgsm,pgd"
 def main() -> None:
     """Measures what is missing, prints the curves, draws them."""
     output = output_files.OUTPUT.value
-    if drawn := study.output_to_redraw():
-        draw(f"{drawn}.png", *study.read(drawn, COLUMNS))
-        print(f"saved {drawn}.png")
+    if study.redrawn(COLUMNS, draw):
         return
     if not named_models.MODELS.value:
         raise ValueError("models must be one or more paths, separated by commas: --models=name=PATH,...")
@@ -98,9 +96,7 @@ def _measure(found, model, classifier, test: datasets.Arrays, attacks: str, epsi
     suite = catalogue.parse(attacks, ThreatModel(common.NORM.value, epsilon))
     missing = {name: attack for name, attack in suite.items() if not found.has(model, name, epsilon)}
     if missing:
-        report = common.evaluate(
-            classifier, test, common.Table(missing, False), on_progress=lambda *counts: tables.show_progress(*counts)
-        )
+        report = common.evaluate(classifier, test, common.Table(missing, False), on_progress=tables.show_progress)
         tables.clear_progress()
         for result in report.attacks:
             row = {"model": model, "attack": result.name, "epsilon": epsilon}

@@ -1,6 +1,5 @@
 """Several models on a command line, with names."""
 
-import hashlib
 import pathlib
 
 from absl import flags
@@ -42,10 +41,6 @@ def load() -> dict:
 
 def fingerprints(models: dict) -> dict[str, str | None]:
     """SHA-256 of the weights by name, None where a model does not give them."""
-    found = {}
-    for name, model in models.items():
-        digest = hashlib.sha256()
-        for weight in model.get_weights() if hasattr(model, "get_weights") else ():
-            digest.update(weight.tobytes())
-        found[name] = digest.hexdigest() if hasattr(model, "get_weights") else None
-    return found
+    return {
+        name: loading.weights_sha256(model) if hasattr(model, "get_weights") else None for name, model in models.items()
+    }

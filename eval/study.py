@@ -98,6 +98,15 @@ def output_to_redraw() -> str | None:
     return output_files.OUTPUT.value
 
 
+def redrawn(columns: Mapping[str, type], draw) -> bool:
+    """With --redraw, calls `draw(path, settings, rows)` for --output's PNG; whether it did."""
+    output = output_to_redraw()
+    if output:
+        draw(f"{output}.png", *read(output, columns))
+        print(f"saved {output}.png")
+    return output is not None
+
+
 def cell(value) -> str:
     """A value in a CSV file; floats keep their value."""
     return repr(value) if isinstance(value, float) else str(value)

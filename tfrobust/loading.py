@@ -4,6 +4,7 @@ classifier = load_classifier("model.keras")   # or a SavedModel's folder, a trai
 report = evaluation.evaluate(classifier, images, labels, attacks, seed=0)
 """
 
+import hashlib
 import pathlib
 import zipfile
 
@@ -154,3 +155,11 @@ def _described(specs):
 def _first_line(error):
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def weights_sha256(classifier: keras.Model) -> str:
+    """SHA-256 of the weights, in hexadecimal: tells a model that was trained again from the one before."""
+    digest = hashlib.sha256()
+    for weight in classifier.get_weights():
+        digest.update(weight.tobytes())
+    return digest.hexdigest()

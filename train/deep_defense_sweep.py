@@ -7,7 +7,6 @@ Every combination is a run of train.deep_defense in a folder of its own under --
 written after each. The same command goes on after the runs that are finished, and when all are draws the figure again.
 """
 
-import hashlib
 import itertools
 import json
 import math
@@ -18,6 +17,7 @@ from absl import flags
 
 from eval import common as eval_common
 from eval import data_flags, deep_defense_figures, deep_defense_measures, output_files, reference
+from tfrobust import loading
 from train import common, deep_defense, optimizer_flags, session
 
 C_VALUES = flags.DEFINE_list("c_values", None, "Values of c; default: that of --c.")
@@ -105,10 +105,7 @@ def _reference_measures(folder, center, test):
     for name in LAYER_VALUES.value or [""]:
         if name not in (ALL, *known):
             raise ValueError(f"layer_values must be some of {', '.join([ALL, *known])}, got {name!r}")
-    digest = hashlib.sha256()
-    for weight in classifier.get_weights():
-        digest.update(weight.tobytes())
-    start = {"dataset": data_flags.DATASET.value, "weights": digest.hexdigest()}
+    start = {"dataset": data_flags.DATASET.value, "weights": loading.weights_sha256(classifier)}
     kept = folder / "reference.json"
     if kept.is_file():
         found = json.loads(kept.read_text())

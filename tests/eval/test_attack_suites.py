@@ -125,7 +125,8 @@ def test_a_model_without_gradients_is_attacked_by_what_needs_none(digits_model, 
     assert "error: classifier must be differentiable" in capsys.readouterr().err
 
 
-def test_steps_too_short_for_epsilon_are_told_once(caplog):
+def test_steps_too_short_for_epsilon_are_told_once(caplog, monkeypatch):
+    monkeypatch.setattr(common, "_warned", [])
     threat = ThreatModel("linf", 0.3)
     for attack in (
         PGD(threat, 10, 0.02),
