@@ -119,6 +119,7 @@ def measure(name: str, train: datasets.Arrays, test: datasets.Arrays) -> keras.M
     print(
         f"  rho2 of {len(test.labels)} images, 50 iterations: {found.value:.4f} in {time.perf_counter() - start:.1f} s"
     )
+    return model
 
 
 def print_peak_memory(name: str, path: str) -> None:
