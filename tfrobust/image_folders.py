@@ -11,6 +11,7 @@ of that of their names, the same everywhere, so that the first so many are of ma
 
 import concurrent.futures
 import functools
+import io
 import os
 import pathlib
 from collections.abc import Sequence
@@ -23,8 +24,8 @@ from tfrobust.datasets import Arrays, DatasetSpec
 NAME = "imagefolder"
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 IMAGE_SIZE = 224
-# Shorter side over that of the crop.
-_MARGIN = 256 / 224
+# Shorter side over that of the crop: as for PyTorch's networks, and for Caffe's.
+_MARGIN, _CAFFES_MARGIN = 256 / 224, 256 / 227
 # Folders of a split, of which the first that is there counts.
 _SPLITS = {"train": ("train",), "test": ("val", "test")}
 
@@ -86,8 +87,14 @@ class ImageFiles:
         return images
 
 
-def read_image(path: str | os.PathLike, size: int = IMAGE_SIZE) -> np.ndarray:
+def read_image(
+    path: str | os.PathLike, size: int = IMAGE_SIZE, *, squash: bool = False, content: bytes | None = None
+) -> np.ndarray:
     """One image, uint8 [size, size, 3]; see `ImageFiles`.
+
+    Args:
+      squash: make both sides 256/227 of `size`, whatever the proportions: what Caffe's networks were trained on.
+      content: the file, where `path` is but its name.
 
     Raises:
       ImageFolderError: if it cannot be read; it names the file.
@@ -95,15 +102,15 @@ def read_image(path: str | os.PathLike, size: int = IMAGE_SIZE) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(path) as file:
+        with Image.open(path if content is None else io.BytesIO(content)) as file:
             if file.mode.startswith(("I", "F")):
                 # Pillow would make white of all that is above 255.
                 raise ValueError(f"its pixels have more than 8 bits (mode {file.mode})")
             image = file.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageFolderError(f"image {path} cannot be read: {error}") from error
-    scale = max(1, round(size * _MARGIN)) / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
+    shorter = max(1, round(size * (_CAFFES_MARGIN if squash else _MARGIN)))
+    width, height = (shorter if squash else max(size, round(side * shorter / min(image.size))) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - size) // 2, (height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size)))
@@ -154,6 +161,22 @@ def load(
     # RandomState, unlike default_rng, promises the same permutation in every version of NumPy.
     order = np.random.RandomState(0).permutation(len(paths))[:num_examples]
     return Arrays(ImageFiles([paths[i] for i in order], image_size), np.array(labels, np.int64)[order])
+
+
+def files_by_class(folder: str | os.PathLike) -> dict[str, list[str]]:
+    """The paths of the images of each folder in `folder`, both in the order of their names; of those that have images.
+
+    Raises:
+      ImageFolderError: if there are none.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise ImageFolderError(f"{folder} is no folder: it must hold a folder of images for each class")
+    found = {name: _images(folder / name) for name in sorted(_folders(folder))}
+    found = {name: paths for name, paths in found.items() if paths}
+    if not found:
+        raise ImageFolderError(f"{folder} holds no images: folders of {', '.join(SUFFIXES)} files are expected in it")
+    return found
 
 
 def in_memory(data: Arrays) -> Arrays:

@@ -52,8 +52,8 @@ def test_missing_unknown_misshapen_and_strange_arrays_are_named(tmp_path):
     with pytest.raises(ValueError) as raised:
         deep_defense_reference.load_lenet(path, np.zeros((28, 28, 1)))
     assert str(raised.value) == (
-        f"{path} does not hold DeepFool's LeNet; arrays missing: l0_W [5, 5, 1, 20], l6_b [10]; unknown: l8_W [2, 3]; "
-        "of another shape: l4_W is [800, 500], should be [4, 4, 50, 500]; not finite numbers: l2_b, l4_b"
+        f"{path} does not hold this network's weights; arrays missing: l0_W [5, 5, 1, 20], l6_b [10]; unknown: "
+        "l8_W [2, 3]; of another shape: l4_W is [800, 500], should be [4, 4, 50, 500]; not finite numbers: l2_b, l4_b"
     )
 
 
@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_read(tmp_path, damage):
         with path.open("wb") as file:
             np.save(file, np.zeros((2, 3)))
     reason = r"it holds a single array \[2, 3\]" if damage == "single" else r"it cannot be read \(.+\)"
-    with pytest.raises(ValueError, match=rf"lenet\.npz must be a \.npz file of DeepFool's LeNet, {reason}$"):
+    with pytest.raises(ValueError, match=rf"lenet\.npz must be a \.npz file of weights, {reason}$"):
         deep_defense_reference.load_lenet(path, np.zeros((28, 28, 1)))
 
 

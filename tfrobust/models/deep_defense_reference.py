@@ -11,8 +11,8 @@ cover all of their input, are dense layers here.
 import os
 
 import keras
-import numpy as np
 
+from tfrobust.models import weight_files
 from tfrobust.models.deep_defense import lenet
 
 # Kernels are [height, width, inputs, outputs].
@@ -42,45 +42,10 @@ def load_lenet(path: str | os.PathLike, mean_image) -> keras.Model:
       ValueError: if the file cannot be read, or for arrays that are missing, unknown, of another shape or not finite
         numbers, all of them by name; and as in `deep_defense.lenet`.
     """
-    arrays = _read(path)
-    _check(path, arrays)
+    arrays = weight_files.read(path)
+    weight_files.check(path, arrays, SHAPES)
     model = lenet(seed=0, mean_image=mean_image)
     # Keras flattens height, width and channels in this order, which is that of the kernels: only axes are joined.
     weights = [arrays[name].reshape(w.shape) for name, w in zip(SHAPES, model.weights, strict=True)]
     model.set_weights(weights)
     return model
-
-
-def _read(path):
-    """The arrays of a file by name. Pickled objects are never loaded."""
-    try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.lib.npyio.NpzFile):
-            with file:
-                return {name: np.asarray(file[name]) for name in file.files}
-    except Exception as error:  # damage shows as anything from zipfile.BadZipFile to NotImplementedError
-        raise ValueError(f"{path} must be a .npz file of DeepFool's LeNet, it cannot be read ({error})") from error
-    raise ValueError(f"{path} must be a .npz file of DeepFool's LeNet, it holds a single array {list(file.shape)}")
-
-
-def _check(path, arrays):
-    faults = []
-    missing = [f"{name} {list(shape)}" for name, shape in SHAPES.items() if name not in arrays]
-    if missing:
-        faults.append(f"arrays missing: {', '.join(missing)}")
-    unknown = [f"{name} {list(array.shape)}" for name, array in arrays.items() if name not in SHAPES]
-    if unknown:
-        faults.append(f"unknown: {', '.join(unknown)}")
-    known = {name: arrays[name] for name in SHAPES if name in arrays}
-    misshapen = [
-        f"{name} is {list(array.shape)}, should be {list(SHAPES[name])}"
-        for name, array in known.items()
-        if array.shape != SHAPES[name]
-    ]
-    if misshapen:
-        faults.append(f"of another shape: {', '.join(misshapen)}")
-    strange = [name for name, array in known.items() if array.dtype.kind not in "fiu" or not np.isfinite(array).all()]
-    if strange:
-        faults.append(f"not finite numbers: {', '.join(strange)}")
-    if faults:
-        raise ValueError(f"{path} does not hold DeepFool's LeNet; {'; '.join(faults)}")

@@ -1,6 +1,7 @@
 """Classifiers for 224x224 colour images in [0, 1], as torchvision has them; they return logits.
 
-Both normalise pixels by ImageNet's channels, (pixels - CHANNEL_MEAN) / CHANNEL_DEVIATION, inside of the model.
+All normalise pixels by ImageNet's channels, (pixels - CHANNEL_MEAN) / CHANNEL_DEVIATION, inside of the model.
+Published weights: `torchvision_weights`.
 Convolutions with a stride pad explicitly: Keras's padding="same" would put more on the far side, PyTorch puts the same
 on both.
 """
@@ -71,6 +72,47 @@ def alexnet(*, seed: int, input_shape=INPUT_SHAPE, num_classes: int = 1000) -> k
         layers.Dense(num_classes, kernel_initializer=keras.initializers.GlorotUniform(seed=next(seeds)), name="logits"),
     ]
     return keras.Sequential(network, name="alexnet")
+
+
+def vgg11(*, seed: int, input_shape=INPUT_SHAPE, num_classes: int = 1000) -> keras.Model:
+    """VGG-11 (Simonyan and Zisserman 2015, arXiv:1409.1556, configuration A): 132,863,336 parameters.
+
+    Eight 3x3 convolutions with ReLU and five 2x2 max-poolings, two dense layers of 4096 units with ReLU, each followed
+    by dropout 0.5, and logits. The network that Madan and Anand attack.
+
+    torchvision averages over a grid of 7x7 before the dense layers, which changes nothing at 224x224 pixels and is left
+    out.
+
+    Args:
+      seed: of the initial weights and of dropout, as in `alexnet`.
+      input_shape: height and width of 32 or more, 3 channels. The first dense layer takes what other sizes leave.
+      num_classes: K.
+
+    Returns:
+      A Sequential keras.Model, float32 [B, H, W, 3] -> [B, K].
+
+    Raises:
+      ValueError: for other channels, or smaller images.
+    """
+    _check_shape(input_shape, minimum=32)
+    seeds = itertools.count(seed)
+    network = [keras.Input(input_shape, name="images"), _normalization()]
+    for stage, widths in enumerate(((64,), (128,), (256, 256), (512, 512), (512, 512)), start=1):
+        for number, filters in enumerate(widths, start=1):
+            initializer = keras.initializers.HeNormal(seed=next(seeds))
+            name = f"conv{stage}_{number}"
+            network.append(
+                layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer=initializer, name=name)
+            )
+        network.append(layers.MaxPooling2D(2, name=f"pool{stage}"))
+    network.append(layers.Flatten(name="flatten"))
+    for name in ("6", "7"):
+        initializer = keras.initializers.HeNormal(seed=next(seeds))
+        network.append(layers.Dense(4096, activation="relu", kernel_initializer=initializer, name=f"fc{name}"))
+        network.append(layers.Dropout(0.5, seed=next(seeds), name=f"dropout{name}"))
+    initializer = keras.initializers.GlorotUniform(seed=next(seeds))
+    network.append(layers.Dense(num_classes, kernel_initializer=initializer, name="logits"))
+    return keras.Sequential(network, name="vgg11")
 
 
 def resnet18(*, seed: int, input_shape=INPUT_SHAPE, num_classes: int = 1000) -> keras.Model:

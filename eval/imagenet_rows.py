@@ -1,0 +1,129 @@
+"""The attacks of eval.imagenet in pixels or in normalised units, and what is counted: ranks of labels and targets."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from eval import common, tables
+from tfrobust import losses, precision, top_k
+from tfrobust.attacks import PGD, CarliniWagnerL2, catalogue
+from tfrobust.attacks.base import Attack
+from tfrobust.attacks.minimum_norm import WithinBall
+from tfrobust.datasets import Arrays
+from tfrobust.models.imagenet import CHANNEL_DEVIATION, CHANNEL_MEAN
+from tfrobust.threat_models import ThreatModel
+
+UNITS = ("pixels", "normalized")
+# Behind the columns that name a row.
+MEASURES = {
+    **{"top1": float, "top5": float, "target_top1": float, "target_top5": float},
+    **{"mean_l2": float, "mean_linf": float, "seconds": float},
+}
+
+
+class View(NamedTuple):
+    """Classifier and images as an attack sees them.
+
+    Attributes:
+      classifier: of images in these units.
+      images: float32 [N, H, W, 3] in these units.
+      bounds: of the images and what an attack may make of them.
+    """
+
+    classifier: object
+    images: np.ndarray
+    bounds: tuple[float, float]
+
+
+def view(units: str, classifier, images: np.ndarray, epsilon: float) -> View:
+    """Pixels, which attacks keep in [0, 1]; or pixels less ImageNet's mean over its deviation by channel, which they do
+    not clip, as in Madan and Anand's experiments: epsilon is then another number of grey levels in each channel."""
+    if units == "pixels":
+        return View(classifier, images, (0.0, 1.0))
+    mean, deviation = np.float32(CHANNEL_MEAN), np.float32(CHANNEL_DEVIATION)
+    inference = precision.inference(classifier)
+    # Wide enough that nothing is ever clipped; not wider, because rounding is measured by it.
+    bound = float(np.ceil(epsilon + 1 / deviation.min()))
+    return View(lambda z: inference(z * deviation + mean), (images - mean) / deviation, (-bound, bound))
+
+
+def in_pixels(units: str, images: np.ndarray) -> np.ndarray:
+    """Images of these units with pixels in [0, 1], or beyond where nothing was clipped."""
+    return images if units == "pixels" else images * np.float32(CHANNEL_DEVIATION) + np.float32(CHANNEL_MEAN)
+
+
+def untargeted(text: str, threat: ThreatModel) -> dict[str, Attack]:
+    """The attacks of --attacks within a threat model."""
+    return catalogue.parse(text, threat)
+
+
+def targeted(threat: ThreatModel, steps: int) -> dict[str, Attack]:
+    """Targeted FGSM and BIM; called with targets in place of labels."""
+    loss = losses.Targeted(losses.cross_entropy)
+    return {
+        "fgsm, targeted": PGD(threat, 1, threat.epsilon, loss=loss, random_start=False),
+        "bim, targeted": PGD(threat, steps, 1.25 * threat.epsilon / steps, loss=loss, random_start=False),
+    }
+
+
+def carlini_wagner(shape, steps: int, binary_search_steps: int) -> dict[str, Attack]:
+    """The targeted l2 attack with the whole range of pixels as its budget; called with targets in place of labels."""
+    attack = CarliniWagnerL2(steps=steps, binary_search_steps=binary_search_steps, initial_const=0.01, targeted=True)
+    return {"cw_l2, targeted": WithinBall(attack, ThreatModel("l2", float(np.sqrt(np.prod(shape)))))}
+
+
+def measure(
+    seen: View, labels: np.ndarray, targets: np.ndarray, attacks: Mapping[str, Attack], *, aims: bool, on_images=None
+):
+    """Yields for each attack its name and its MEASURES.
+
+    Args:
+      labels, targets: [N].
+      aims: whether the attacks are targeted.
+      on_images: called with each attack's name and its images, in the units of `seen`.
+    """
+    found = []
+    ranks = ranks_of(seen.classifier)
+
+    def look(name, x_adv):
+        delta = (x_adv - seen.images).reshape(len(x_adv), -1)
+        of_label, of_target = ranks(x_adv, labels), ranks(x_adv, targets)
+        found.append(
+            {
+                "top1": float(np.mean(of_label < 1)),
+                "top5": float(np.mean(of_label < 5)),
+                "target_top1": float(np.mean(of_target < 1)) if aims else float("nan"),
+                "target_top5": float(np.mean(of_target < 5)) if aims else float("nan"),
+                "mean_l2": float(np.linalg.norm(delta, axis=1).mean()),
+                "mean_linf": float(np.abs(delta).max(axis=1).mean()),
+            }
+        )
+        if on_images:
+            on_images(name, x_adv)
+
+    data = Arrays(seen.images, targets if aims else labels)
+    table = common.Table(dict(attacks), False)
+    report = common.evaluate(seen.classifier, data, table, on_images=look, on_progress=tables.show_progress)
+    tables.clear_progress()
+    for result, row in zip(report.attacks, found, strict=True):
+        yield result.name, {**row, "seconds": round(result.seconds, 1)}
+
+
+def ranks_of(classifier):
+    """A function (images [N, H, W, 3], classes [N]) -> how many classes are more likely [N]; see `top_k.ranks`."""
+    logits_of = logits_in_batches(classifier)
+    return lambda images, classes: top_k.ranks(logits_of(images), classes)
+
+
+def logits_in_batches(classifier):
+    """A function from images [N, H, W, 3] to logits [N, K], which takes --eval_batch_size of them at a time."""
+    judge = tf.function(precision.inference(classifier), autograph=False, reduce_retracing=True)
+
+    def logits(images):
+        size = common.EVAL_BATCH_SIZE.value
+        with common.device():
+            return np.concatenate([judge(images[i : i + size]).numpy() for i in range(0, len(images), size)])
+
+    return logits
