@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import pytest
 
@@ -28,8 +29,10 @@ def test_the_committed_page_is_up_to_date():
 
 def test_every_file_beside_the_page_is_used():
     page = (FOLDER / "page.md").read_text()
-    unused = [path.name for path in FOLDER.iterdir() if path.name != "page.md" and path.name not in page]
-    assert not unused
+    files = [*FOLDER.iterdir(), *(FOLDER.parent / "figures").iterdir()]
+    assert not [path.name for path in files if path.name != "page.md" and path.name not in page]
+    linked = re.findall(r"\((\w+/[\w.]+)\)", page)
+    assert linked and all((FOLDER.parent / path).is_file() for path in linked)
 
 
 def test_one_report():
