@@ -59,13 +59,12 @@ def load_test_set() -> datasets.Arrays:
     """The first --num_eval_examples of the test set of --dataset, in official order, in memory.
 
     Raises:
-      ValueError: also for more images of imagefolder than fit into `_MOST_BYTES`.
+      ValueError: for more examples than there are, or more images of imagefolder than fit into `_MOST_BYTES`.
     """
     count = NUM_EVAL_EXAMPLES.value
     if DATASET.value != image_folders.NAME:
         return datasets.load(DATASET.value, "test", data_dir=DATA_DIR.value, num_examples=count)
-    found = image_folders.load(_image_root(), "test", image_size=IMAGE_SIZE.value)
-    found = datasets.Arrays(*(part[:count] for part in found))
+    found = image_folders.load(_image_root(), "test", image_size=IMAGE_SIZE.value, num_examples=count)
     most = _MOST_BYTES // (4 * math.prod(found.images.shape[1:]))
     if len(found.labels) > most:
         raise ValueError(

@@ -62,6 +62,26 @@ def test_landscape(digits_model, tmp_path, capsys, monkeypatch):
     assert pictures[0].exists()
 
 
+def test_it_goes_on_within_the_restarts_of_an_image(digits_model, tmp_path, monkeypatch):
+    arguments = [f"--models={digits_model}", "--num_eval_examples=1", "--restarts=230"]
+    monkeypatch.setattr(landscape, "CHUNK", 10)
+    maxima, calls = landscape.Landscape.maxima, itertools.count(1)
+
+    def killed(self, *rest, **options):
+        if next(calls) == 3:
+            raise ValueError("killed")
+        return maxima(self, *rest, **options)
+
+    call(*arguments, f"--output={tmp_path}/whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(landscape.Landscape, "maxima", killed)
+        with pytest.raises(SystemExit):
+            call(*arguments, f"--output={tmp_path}/parts")
+    assert len(rows_of(tmp_path / "parts.csv")) == 210
+    call(*arguments, f"--output={tmp_path}/parts")
+    assert rows_of(tmp_path / "parts.csv") == rows_of(tmp_path / "whole.csv")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
