@@ -9,15 +9,20 @@ _DPI = 120
 
 def new(columns: int, caption: str, *, width: float = 5.0, height: float = 4.2):
     """A figure with a caption and `columns` panels beside each other, each of `width` by `height` inches."""
+    figure, panels = table(1, columns, caption, width=width, height=height)
+    for axes in panels[0]:
+        axes.grid(alpha=0.3)
+    return figure, panels[0]
+
+
+def table(rows: int, columns: int, caption: str, *, width: float, height: float):
+    """A figure with a caption and panels [rows, columns] for pictures, each of `width` by `height` inches."""
     # Here, because matplotlib is slow to import.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(1 + width * columns, height), layout="constrained")
-    panels = figure.subplots(1, columns, squeeze=False)[0]
-    for axes in panels:
-        axes.grid(alpha=0.3)
+    figure = Figure(figsize=(1 + width * columns, height * rows), layout="constrained")
     figure.suptitle(caption, fontsize=9, wrap=True)
-    return figure, panels
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def legend_below(figure, axes, columns: int = 6) -> None:

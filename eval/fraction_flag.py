@@ -24,6 +24,19 @@ class FractionParser(flags.ArgumentParser):
         return "fraction"
 
 
+def values(flag: flags.FlagHolder) -> list[float]:
+    """The numbers of a list flag, each once, in order.
+
+    Raises:
+      ValueError: for what is no number.
+    """
+    parser = FractionParser()
+    try:
+        return sorted({parser.parse(text) for text in flag.value or ()})
+    except ValueError as error:
+        raise ValueError(f"{flag.name} {error}") from error
+
+
 class _FractionSerializer(flags.ArgumentSerializer):
     def serialize(self, value):
         return repr(value)

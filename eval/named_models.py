@@ -40,7 +40,5 @@ def load() -> dict:
 
 
 def fingerprints(models: dict) -> dict[str, str | None]:
-    """SHA-256 of the weights by name, None where a model does not give them."""
-    return {
-        name: loading.weights_sha256(model) if hasattr(model, "get_weights") else None for name, model in models.items()
-    }
+    """`loading.fingerprint` by name."""
+    return {name: loading.fingerprint(model) for name, model in models.items()}

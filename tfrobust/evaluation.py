@@ -183,9 +183,10 @@ class _Examples:
         """Predictions, losses, distances and logits of the images x_adv [N, H, W, C] at `indices`, all checked."""
         parts = [[], [], [], []]
         for batch, count in self._batches(indices):
-            for part, values in zip(
-                parts, self._look(x_adv[batch], self._labels[batch], self._images[batch]), strict=True
-            ):
+            arguments = [tf.convert_to_tensor(values[batch]) for values in (x_adv, self._labels, self._images)]
+            # Through its graph, as in `perturb`; one that has been traced is found again.
+            found = self._look.get_concrete_function(*arguments)(*arguments)
+            for part, values in zip(parts, found, strict=True):
                 part.append(values.numpy()[:count])
         predictions, loss, distance, logits = (np.concatenate(part) if part else np.zeros(0) for part in parts)
         _verify(name, x_adv[indices], distance, self._threat)

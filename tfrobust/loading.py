@@ -163,3 +163,8 @@ def weights_sha256(classifier: keras.Model) -> str:
     for weight in classifier.get_weights():
         digest.update(weight.tobytes())
     return digest.hexdigest()
+
+
+def fingerprint(classifier: keras.Model | LogitsFn) -> str | None:
+    """`weights_sha256`, or None where the classifier does not give its weights."""
+    return weights_sha256(classifier) if hasattr(classifier, "get_weights") else None
