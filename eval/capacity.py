@@ -8,16 +8,13 @@ the adversary of the training. --output=reports/capacity writes reports/capacity
 folder under --model_dir; the same command goes on where it was stopped, and --redraw draws again what is there.
 """
 
-import pathlib
-
-import keras
 from absl import flags
 
-from eval import attack_flags, common, data_flags, figures, output_files, study
+from eval import attack_flags, common, figures, output_files, study
 from tfrobust import datasets
-from tfrobust.attacks import PGD, fgsm
-from train import architectures, optimizer_flags, robustness, session
+from tfrobust.attacks import fgsm
 from train import common as train_common
+from train import runs
 
 SCALES = flags.DEFINE_list("scales", ["1", "2", "4", "8", "16"], "Capacities: what --capacity takes.")
 ADVERSARIES = flags.DEFINE_list("adversaries", ["natural", "fgsm", "pgd"], "What is trained against.")
@@ -26,12 +23,6 @@ flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
 
 COLUMNS = {"adversary": str, "scale": int, "natural": float, "fgsm": float, "pgd": float, "training_loss": float}
-# Flags that name a run or how it is shown.
-_OF_A_RUN = ("--model_dir=", "--capacity=", "--num_output_steps=", "--num_summary_steps=", "--num_checkpoint_steps=")
-_FOREIGN = (
-    *("adversarial", "step_decay", "training_epsilon", "suite", "attacks", "rows", "compare_undefended"),
-    "store_adv_path",
-)
 # Training examples on which the loss is measured, the first ones.
 _LOSS_EXAMPLES = 10_000
 TITLES = {"natural": "natural images", "fgsm": "FGSM", "pgd": "PGD"}
@@ -48,33 +39,20 @@ def main() -> None:
             raise ValueError(f"adversaries must be some of {', '.join(TITLES)}, got {name!r}")
     if train_common.ARCHITECTURE.value != "capacity":
         raise ValueError(f"architecture must be capacity here, got {train_common.ARCHITECTURE.value!r}")
-    if not common.MODEL_DIR.value:
-        raise ValueError("model_dir must be given: --model_dir=FOLDER, where every run has a folder")
-    for name in _FOREIGN:
-        if flags.FLAGS[name].value != flags.FLAGS[name].default:
-            raise ValueError(f"{name} is not for eval.capacity, whose runs have --adversaries and a table of their own")
-    session.allow_memory_growth()
-    folder = pathlib.Path(common.MODEL_DIR.value)
+    folder = runs.prepare("eval.capacity", ("step_decay", "attacks"))
     attack = attack_flags.pgd(common.threat_model())
-    train = data_flags.load_training_set()
-    train_common.resolve_epochs(len(train.labels) - train_common.HELD_OUT.value)
     settings = {
-        "flags": [line for line in train_common.flag_lines() if not line.startswith(_OF_A_RUN)],
-        "steps": train_common.MAX_STEPS.value,
-        "batch_size": optimizer_flags.BATCH_SIZE.value,
-        "dataset": data_flags.DATASET.value,
-        "num_examples": data_flags.NUM_EVAL_EXAMPLES.value or len(data_flags.load_test_set().labels),
+        **runs.settings(("capacity",)),
         "norm": attack.threat.norm,
         "epsilon": attack.threat.epsilon,
         "k": attack.steps,
         "a": attack.step_size,
-        "seed": common.SEED.value,
     }
     found = study.Study(output, settings, COLUMNS, ("adversary", "scale"))
-    runs = [(adversary, scale) for adversary in ADVERSARIES.value for scale in scales]
-    for number, (adversary, scale) in enumerate(runs, start=1):
+    pairs = [(adversary, scale) for adversary in ADVERSARIES.value for scale in scales]
+    for number, (adversary, scale) in enumerate(pairs, start=1):
         if not found.has(adversary, scale):
-            print(f"\nrun {number} of {len(runs)}: scale {scale}, trained on {TITLES[adversary]}", flush=True)
+            print(f"\nrun {number} of {len(pairs)}: scale {scale}, trained on {TITLES[adversary]}", flush=True)
             found.add({"adversary": adversary, "scale": scale, **_run(folder, adversary, scale, attack)})
         row = found.get(adversary, scale)
         print(
@@ -94,40 +72,23 @@ def _scales():
     return [int(text) for text in SCALES.value]
 
 
-class _CapacityTask(robustness.RobustnessTask):
-    """A run against one adversary; leaves what the study wants to know in `found`."""
-
-    def __init__(self, build_classifier, adversary: str, attack: PGD):
-        super().__init__(build_classifier)
-        self._adversary, self._pgd = adversary, attack
-
-    def check(self):
-        """See `Task.check`."""
-        self._attack = {"natural": None, "fgsm": fgsm(self._pgd.threat), "pgd": self._pgd}[self._adversary]
-
-    def finish(self, classifier, train, test, model_dir, step):
-        """Measures the three accuracies, and the loss on training examples as they were trained on."""
-        if step != train_common.MAX_STEPS.value:
-            raise ValueError(f"model_dir holds a run of {step} steps in {model_dir}: take another --model_dir")
-        rows = common.Table({"fgsm": fgsm(self._pgd.threat), "pgd": self._pgd}, False)
-        report = common.evaluate(classifier, test, rows)
-        self.found = {"natural": report.clean_accuracy, **{r.name: r.accuracy for r in report.attacks}}
-        seen = datasets.Arrays(*(part[:_LOSS_EXAMPLES] for part in train))
-        rows = common.Table({self._adversary: rows.attacks.get(self._adversary, rows.attacks["fgsm"])}, False)
-        report = common.evaluate(classifier, seen, rows)
-        is_natural = self._adversary == "natural"
-        self.found["training_loss"] = report.clean_loss if is_natural else report.attacks[0].mean_loss
-
-
 def _run(folder, adversary, scale, attack):
-    """Trains one network, or goes on with it; its row."""
-    values = flags.FLAGS
-    values.model_dir, values.capacity = str(folder / f"{adversary}_{scale}"), scale
-    keras.backend.clear_session()
-    build = architectures.builder(architectures.MNIST, data_flags.dataset_spec(), common.SEED.value)
-    task = _CapacityTask(build, adversary, attack)
-    session.run(task)
-    return task.found
+    """Trains one network, or goes on with it; its row: accuracies, and the loss on examples as they were trained on."""
+    trained_against = {"natural": None, "fgsm": fgsm(attack.threat), "pgd": attack}
+    found = {}
+
+    def measure(classifier, train, test):
+        table = common.Table({"fgsm": trained_against["fgsm"], "pgd": attack}, False)
+        report = common.evaluate(classifier, test, table)
+        found.update({"natural": report.clean_accuracy, **{r.name: r.accuracy for r in report.attacks}})
+        seen = datasets.Arrays(*(part[:_LOSS_EXAMPLES] for part in train))
+        # There is no evaluation without an attack.
+        table = common.Table({adversary: trained_against[adversary] or trained_against["fgsm"]}, False)
+        report = common.evaluate(classifier, seen, table)
+        found["training_loss"] = report.clean_loss if adversary == "natural" else report.attacks[0].mean_loss
+
+    runs.make(folder / f"{adversary}_{scale}", trained_against[adversary], measure, capacity=scale)
+    return found
 
 
 def draw(path: str, settings, rows) -> None:

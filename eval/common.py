@@ -156,7 +156,9 @@ def threat_model() -> ThreatModel:
 
 
 def warn_of_short_steps(attack) -> None:
-    """Warns, once, of a PGD attack whose steps together are shorter than epsilon."""
+    """Warns, once, of a PGD attack whose steps together are shorter than epsilon; also of one within another attack."""
+    while not hasattr(attack, "reach") and hasattr(attack, "attack"):
+        attack = attack.attack
     reach = getattr(attack, "reach", math.inf)
     if reach < 0.999 * attack.threat.epsilon and attack not in _warned:
         _warned.append(attack)
@@ -192,6 +194,18 @@ def table(threat: ThreatModel) -> Table:
     return rows._replace(attacks={name: rows.attacks[name] for name in matching})
 
 
+def single_attack(flag: flags.FlagHolder, threat: ThreatModel, default: str = "pgd"):
+    """The one attack of a flag such as --attacks, as text and as an attack.
+
+    Raises:
+      ValueError: for several, and for one that does not exist.
+    """
+    found = catalogue.parse(default if flag.value is None else flag.value, threat)
+    if len(found) != 1:
+        raise ValueError(f"{flag.name} must be a single one, got {flag.value!r}")
+    return next(iter(found.items()))
+
+
 def _whole_table(threat):
     if ATTACKS.value is not None:
         return Table(catalogue.parse(ATTACKS.value, threat), False)
@@ -204,9 +218,9 @@ def _whole_table(threat):
     return Table(suites.SUITES[SUITE.value](threat), SUITE.value in suites.ONLY_STANDING)
 
 
-def evaluate(classifier, test: datasets.Arrays, rows: Table, **arguments) -> reports.Report:
-    """`evaluation.evaluate` with the flags' seed, batch size, precision and device."""
-    for attack in rows.attacks.values():
+def evaluate(classifier, test: datasets.Arrays, rows: Table, *, warn: bool = True, **arguments) -> reports.Report:
+    """`evaluation.evaluate` with the flags' seed, batch size, precision and device; `warn` of steps that are short."""
+    for attack in rows.attacks.values() if warn else ():
         warn_of_short_steps(attack)
     with device():
         return evaluation.evaluate(

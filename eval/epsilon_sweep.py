@@ -10,22 +10,28 @@ follow epsilon. In the end it says at which epsilon each accuracy falls to that 
 
 import itertools
 
-import numpy as np
 from absl import flags
 
-from eval import common, data_flags, figures, fraction_flag, named_models, output_files, study, tables
-from tfrobust import datasets, precision
-from tfrobust.attacks import catalogue
-from tfrobust.threat_models import ThreatModel
+from eval import (
+    accuracy_curves,
+    common,
+    data_flags,
+    epsilons_flag,
+    fraction_flag,
+    named_models,
+    output_files,
+    study,
+)
+from tfrobust import precision
 
-EPSILONS = flags.DEFINE_list("epsilons", None, "Radii of the ball, separated by commas: 0,0.1,0.2 or 0,2/255,4/255.")
 TRAINED_EPSILON = fraction_flag.define_fraction("trained_epsilon", None, "Mark this epsilon, that of the training.")
 flags.adopt_module_key_flags(common)
+flags.adopt_module_key_flags(epsilons_flag)
 flags.adopt_module_key_flags(named_models)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
 
-COLUMNS = {"model": str, "attack": str, "epsilon": float, "accuracy": float, "seconds": float}
+COLUMNS = {"model": str, **accuracy_curves.COLUMNS}
 _DEFAULT_ATTACKS = "fgsm,pgd"
 
 
@@ -36,13 +42,11 @@ def main() -> None:
         return
     if not named_models.MODELS.value:
         raise ValueError("models must be one or more paths, separated by commas: --models=name=PATH,...")
-    epsilons = _epsilons()
+    epsilons = epsilons_flag.values()
     attacks = common.ATTACKS.value or _DEFAULT_ATTACKS
     if common.EPSILON.value is not None:
         raise ValueError("epsilon is --epsilons here, several of them")
-    # Now and not after the first hour: what is wrong with an attack or a threat model.
-    for epsilon in epsilons:
-        names = list(catalogue.parse(attacks, ThreatModel(common.NORM.value, epsilon)))
+    names = accuracy_curves.check_attacks(attacks, epsilons)
     paths = named_models.paths()
     models = named_models.load()
     settings = {
@@ -65,7 +69,7 @@ def main() -> None:
     print(f"{'model':{width}}  {'attack':{attack_width}}  {'epsilon':>9}  {'accuracy':>9}  {'seconds':>8}")
     for model, classifier in models.items():
         for epsilon in epsilons:
-            rows = _measure(found, model, classifier, test, attacks, epsilon)
+            rows = accuracy_curves.measure(found, {"model": model}, classifier, test, attacks, epsilon)
             for row in rows:
                 print(
                     f"{model:{width}}  {row['attack']:{attack_width}}  {epsilon:>9.4g}  {row['accuracy']:>9.2%}  "
@@ -80,50 +84,18 @@ def main() -> None:
         print(f"saved {output}.csv, {output}.json and {output}.png")
 
 
-def _epsilons():
-    parser = fraction_flag.FractionParser()
-    try:
-        values = sorted({parser.parse(text) for text in EPSILONS.value or ()})
-    except ValueError as error:
-        raise ValueError(f"epsilons {error}") from error
-    if len(values) < 2:
-        raise ValueError(f"epsilons must be two or more: --epsilons=0,0.1,0.2, got {EPSILONS.value}")
-    return values
-
-
-def _measure(found, model, classifier, test: datasets.Arrays, attacks: str, epsilon: float):
-    """The rows of one model and epsilon, computed unless they are there."""
-    suite = catalogue.parse(attacks, ThreatModel(common.NORM.value, epsilon))
-    missing = {name: attack for name, attack in suite.items() if not found.has(model, name, epsilon)}
-    if missing:
-        report = common.evaluate(classifier, test, common.Table(missing, False), on_progress=tables.show_progress)
-        tables.clear_progress()
-        for result in report.attacks:
-            row = {"model": model, "attack": result.name, "epsilon": epsilon}
-            found.add({**row, "accuracy": result.accuracy, "seconds": round(result.seconds, 1)})
-    return [found.get(model, name, epsilon) for name in suite]
-
-
 def chance_epsilons(settings, rows) -> dict[tuple[str, str], float | None]:
     """By model and attack the epsilon at which the accuracy falls to chance, on straight lines between those measured.
 
     None where it does not. It is the first one: under an attack of one step accuracy may rise again.
     """
     found = {}
-    for key, curve in curves(rows).items():
+    for key, curve in accuracy_curves.curves(rows).items():
         found[key] = curve[0][0] if curve[0][1] <= settings["chance"] else None
         for (low, above), (high, below) in itertools.pairwise(curve):
             if found[key] is None and above > settings["chance"] >= below:
                 found[key] = low + (high - low) * (above - settings["chance"]) / (above - below)
     return found
-
-
-def curves(rows) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """Points (epsilon, accuracy) in the order of epsilon, by model and attack."""
-    found = {}
-    for row in rows:
-        found.setdefault((row["model"], row["attack"]), []).append((row["epsilon"], row["accuracy"]))
-    return {key: sorted(points) for key, points in found.items()}
 
 
 def caption(settings) -> str:
@@ -136,22 +108,7 @@ def caption(settings) -> str:
 
 def draw(path: str, settings, rows) -> None:
     """The curves as PNG: a colour for each model, a style for each attack."""
-    figure, (axes,) = figures.new(1, caption(settings), width=6.5)
-    found = curves(rows)
-    models, attacks = (list(dict.fromkeys(key[part] for key in found)) for part in (0, 1))
-    for (model, attack), points in found.items():
-        epsilons, accuracies = np.array(points).T
-        style = {"color": f"C{models.index(model)}", "linestyle": ("-", "--", ":", "-.")[attacks.index(attack) % 4]}
-        marker = figures.MARKERS[models.index(model) % len(figures.MARKERS)]
-        axes.plot(epsilons, 100 * accuracies, marker=marker, markersize=4, label=f"{model}, {attack}", **style)
-    axes.axhline(100 * settings["chance"], color="grey", linewidth=1, label="guessing")
-    if TRAINED_EPSILON.value is not None:
-        axes.axvline(TRAINED_EPSILON.value, color="black", linewidth=1, label="epsilon of the training")
-    axes.set(
-        xlabel=f"epsilon ({settings['norm']}, pixels in [0, 1])", ylabel="accuracy (%)", ylim=(0, 100), xlim=(0, None)
-    )
-    figures.legend_below(figure, axes, columns=3)
-    figures.save(figure, path)
+    accuracy_curves.draw(path, caption(settings), accuracy_curves.curves(rows), settings, TRAINED_EPSILON.value)
 
 
 if __name__ == "__main__":

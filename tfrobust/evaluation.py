@@ -157,7 +157,7 @@ class _Examples:
             logits = tf.cast(judge_fn(x), tf.float32)
             return tf.argmax(logits, axis=-1), losses.cross_entropy(logits, y), threat.distance(x, x_clean), logits
 
-        self._look, self._looks = look, {}
+        self._look = look
 
     def perturb(self, name, attack, gradient_fn, seed, indices):
         """Yields batches of `indices` with the attack's images of them, [B, H, W, C]."""
@@ -183,11 +183,10 @@ class _Examples:
         """Predictions, losses, distances and logits of the images x_adv [N, H, W, C] at `indices`, all checked."""
         parts = [[], [], [], []]
         for batch, count in self._batches(indices):
-            arguments = [tf.convert_to_tensor(part[batch]) for part in (x_adv, self._labels, self._images)]
-            # Called through its graph, one for each size of batch, as `perturb` is.
-            if len(batch) not in self._looks:
-                self._looks[len(batch)] = self._look.get_concrete_function(*arguments)
-            for part, values in zip(parts, self._looks[len(batch)](*arguments), strict=True):
+            arguments = [tf.convert_to_tensor(values[batch]) for values in (x_adv, self._labels, self._images)]
+            # Through its graph, as in `perturb`; one that has been traced is found again.
+            found = self._look.get_concrete_function(*arguments)(*arguments)
+            for part, values in zip(parts, found, strict=True):
                 part.append(values.numpy()[:count])
         predictions, loss, distance, logits = (np.concatenate(part) if part else np.zeros(0) for part in parts)
         _verify(name, x_adv[indices], distance, self._threat)

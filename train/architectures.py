@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 import keras
 import numpy as np
 
+from tfrobust import image_folders
 from tfrobust.datasets import Arrays, DatasetSpec
 from tfrobust.models import cifar10, deep_defense, imagenet, mnist, small, tramer
 from train import common
@@ -38,6 +39,7 @@ CIFAR10: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
     "wide": lambda seed, data, _: cifar10.challenge_resnet(seed=seed, filters=cifar10.WIDE, **_sizes(data)),
     "narrow": lambda seed, data, _: cifar10.challenge_resnet(seed=seed, filters=cifar10.NARROW, **_sizes(data)),
     "small": lambda seed, data, _: small.small_cnn(seed=seed, **_sizes(data)),
+    "capacity": lambda seed, data, _: small.capacity_cnn(seed=seed, scale=common.CAPACITY.value, **_sizes(data)),
     "naive": lambda seed, data, _: small.naive_cnn(seed=seed, **_sizes(data)),
     "convnet": _with_mean_image(deep_defense.convnet),
     "nin": _with_mean_image(deep_defense.nin),
@@ -46,6 +48,7 @@ IMAGENET: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
     "resnet18": lambda seed, data, _: imagenet.resnet18(seed=seed, **_sizes(data)),
     "alexnet": lambda seed, data, _: imagenet.alexnet(seed=seed, **_sizes(data)),
 }
+BY_DATASET = {"mnist": MNIST, "digits": MNIST, "cifar10": CIFAR10, image_folders.NAME: IMAGENET}
 
 
 def builder(table: Mapping[str, Callable], data: DatasetSpec, seed: int) -> Callable[[Arrays], keras.Model]:

@@ -1,6 +1,7 @@
 """The evaluation binary's attacks by name, suites that attack what stands, smallest changes, and resuming."""
 
 import csv
+import dataclasses
 import json
 
 import keras
@@ -14,7 +15,11 @@ from eval import common, robust_accuracy
 from tfrobust import export, suites
 from tfrobust.attacks import PGD, fgsm
 from tfrobust.attacks.deepfool import DeepFool
+from tfrobust.attacks.momentum import MomentumPGD
+from tfrobust.attacks.multi_targeted import MultiTargeted
 from tfrobust.attacks.square import Square
+from tfrobust.attacks.targets import TargetedPGD
+from tfrobust.attacks.transfer import Transfer
 from tfrobust.threat_models import ThreatModel
 
 
@@ -141,6 +146,23 @@ def test_steps_too_short_for_epsilon_are_told_once(caplog, monkeypatch):
         # 0.1 + 0.05 + ... is 0.2.
         "40 steps of 0.1 reach 0.2",
     ]
+
+
+def test_short_steps_within_other_attacks_are_told(caplog, monkeypatch):
+    monkeypatch.setattr(common, "_warned", [])
+    threat = ThreatModel("linf", 0.3)
+    short = PGD(threat, 2, 0.01)
+    attacks = (
+        Transfer(dataclasses.replace(short, steps=3), lambda x: x),
+        TargetedPGD(dataclasses.replace(short, steps=4)),
+        MultiTargeted(threat, 5, 0.01),
+        MomentumPGD(threat, 6, 0.01),
+        TargetedPGD(PGD(threat, 40, 0.01)),
+        MomentumPGD(threat, 6, 0.05),
+    )
+    for attack in attacks:
+        common.warn_of_short_steps(attack)
+    assert [record.getMessage()[:7] for record in caplog.records] == [f"{steps} steps" for steps in (3, 4, 5, 6)]
 
 
 def test_what_has_no_steps_is_not_told(caplog):

@@ -1,4 +1,4 @@
-"""eval.transfer: the matrix of sources and targets."""
+"""eval.transfer: the matrices of sources and targets, that it goes on, that it draws again, and bad input."""
 
 import csv
 import json
@@ -31,19 +31,50 @@ def other_model(tmp_path_factory):
     return path
 
 
-def test_matrix(digits_model, other_model, tmp_path, capsys):
+def test_matrix(digits_model, other_model, tmp_path, capsys, monkeypatch):
     output = tmp_path / "matrix"
-    call(f"--models=first={digits_model},{other_model}", f"--output={output}")
+    arguments = [f"--models=first={digits_model},{other_model}", f"--output={output}"]
+    tried, evaluate = [], common.evaluate
+
+    def counted(classifier, test, table, **options):
+        tried.append(list(table.attacks))
+        if len(tried) == 2:
+            raise ValueError("killed")
+        return evaluate(classifier, test, table, **options)
+
+    monkeypatch.setattr(common, "evaluate", counted)
+    with pytest.raises(SystemExit):
+        call(*arguments)
+    call(*arguments)
+    assert tried == [["first", "linear"]] * 3
     printed = capsys.readouterr().out
     found = json.loads(output.with_suffix(".json").read_text())
-    assert found["models"] == {"first": f"first={digits_model}", "linear": str(other_model)}
+    assert found["models"] == {"first": str(digits_model), "linear": str(other_model)}
     (first, to_linear), (to_first, linear) = found["accuracy"]
     # A model's own images fool it most, and none better than natural ones.
     assert first < to_first <= found["natural"][0] and linear < to_linear <= found["natural"][1]
-    rows = list(csv.reader(output.with_suffix(".csv").open()))
-    assert rows[0] == ["source", "first", "linear"] and [row[0] for row in rows[1:]] == ["natural", "first", "linear"]
-    assert float(rows[2][2]) == pytest.approx(to_linear) and f"{to_linear:.2%}" in printed
-    assert output.with_suffix(".png").stat().st_size > 5000
+    with output.with_suffix(".csv").open(newline="") as file:
+        rows = {(row["source"], row["target"]): row for row in csv.DictReader(file)}
+    assert list(rows) == [("first", "first"), ("linear", "first"), ("first", "linear"), ("linear", "linear")]
+    assert float(rows["first", "linear"]["accuracy"]) == to_linear and f"{to_linear:.2%}" in printed
+    assert float(rows["first", "linear"]["natural_accuracy"]) == found["natural"][1]
+    cosines = {key: float(row["cosine"]) for key, row in rows.items()}
+    assert cosines["first", "first"] == pytest.approx(1) and cosines["linear", "linear"] == pytest.approx(1)
+    # Gradients of two classifiers of the same digits have something in common.
+    assert 0.05 < cosines["first", "linear"] < 0.95 and cosines["first", "linear"] == cosines["linear", "first"]
+    assert cosines["first", "linear"] <= float(rows["first", "linear"]["absolute_cosine"]) < 1
+    assert f"{cosines['first', 'linear']:.3f}" in printed
+    picture = output.with_suffix(".png")
+    size = picture.stat().st_size
+    picture.unlink()
+    call("--redraw", f"--output={output}")
+    assert picture.stat().st_size == size > 5000 and len(tried) == 3
+
+
+def test_short_steps_are_told(digits_model, caplog, monkeypatch):
+    monkeypatch.setattr(common, "_warned", [])
+    call(f"--models=a={digits_model},b={digits_model}", "--attack=pgd:steps=2:step_size=0.01", "--num_eval_examples=5")
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == ["2 steps of 0.01 reach 0.02"]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,11 @@ class MomentumPGD:
         if not (isinstance(self.decay, numbers.Real) and 0 <= self.decay < math.inf):
             raise ValueError(f"decay must be 0 or more, got {self.decay!r}")
 
+    @property
+    def reach(self) -> float:
+        """The sum of all steps' lengths, as of `PGD`."""
+        return self.steps * self.step_size
+
     def scaled(self, factor) -> "MomentumPGD":
         """The same attack with epsilon and step size times `factor`, a float or a scalar tensor."""
         return dataclasses.replace(self, threat=self.threat.scaled(factor), step_size=self.step_size * factor)

@@ -47,6 +47,11 @@ class MultiTargeted:
         require(self, targets=1)
         self._pgd()
 
+    @property
+    def reach(self) -> float:
+        """The sum of all steps' lengths of a run, as of `PGD`."""
+        return self._pgd().reach
+
     def scaled(self, factor) -> "MultiTargeted":
         """The same attack with epsilon and step size times `factor`, a float or a scalar tensor."""
         return dataclasses.replace(self, threat=self.threat.scaled(factor), step_size=self.step_size * factor)

@@ -1,0 +1,96 @@
+"""Many training runs of one study, which share the flags of a flagfile and differ in a few.
+
+Every run has a folder of its own under --model_dir, and goes on there where it was stopped.
+"""
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+import keras
+from absl import flags
+
+from eval import common, data_flags
+from tfrobust import datasets
+from tfrobust.attacks import PGD
+from train import architectures, optimizer_flags, robustness, session
+from train import common as train_common
+
+# Flags that say how a run is shown, and those of a single run's attack and of its table.
+_SHOWN = ("model_dir", "num_output_steps", "num_summary_steps", "num_checkpoint_steps")
+_FOREIGN = ("adversarial", "training_epsilon", "suite", "rows", "compare_undefended", "store_adv_path")
+
+
+def prepare(program: str, foreign: Sequence[str] = ()) -> pathlib.Path:
+    """The folder of --model_dir; makes steps of --epochs.
+
+    Raises:
+      ValueError: if there is none, if --architecture does not fit --dataset, or if flags are given that the study
+        decides, those named `foreign` among them.
+    """
+    if not common.MODEL_DIR.value:
+        raise ValueError("model_dir must be given: --model_dir=FOLDER, where every run has a folder")
+    for name in (*_FOREIGN, *foreign):
+        if flags.FLAGS[name].value != flags.FLAGS[name].default:
+            raise ValueError(f"{name} is not for {program}, whose runs have attacks and a table of their own")
+    session.allow_memory_growth()
+    _builder()
+    train_common.resolve_epochs(len(data_flags.load_training_set().labels) - train_common.HELD_OUT.value)
+    return pathlib.Path(common.MODEL_DIR.value)
+
+
+def settings(varied: Sequence[str] = ()) -> dict:
+    """What all runs have in common, for `study.Study`; flags named `varied` differ between them."""
+    left_out = tuple(f"--{name}=" for name in (*_SHOWN, *varied))
+    return {
+        "flags": [line for line in train_common.flag_lines() if not line.startswith(left_out)],
+        "steps": train_common.MAX_STEPS.value,
+        "batch_size": optimizer_flags.BATCH_SIZE.value,
+        "dataset": data_flags.DATASET.value,
+        "num_examples": data_flags.NUM_EVAL_EXAMPLES.value or len(data_flags.load_test_set().labels),
+        "seed": common.SEED.value,
+    }
+
+
+def make(
+    folder: pathlib.Path,
+    attack: PGD | None,
+    measure: Callable[[keras.Model, datasets.Arrays, datasets.Arrays], None],
+    **varied,
+) -> None:
+    """Trains a network of --architecture in `folder`, or goes on with it, and calls `measure`.
+
+    Args:
+      attack: what is trained against; None for natural training.
+      measure: takes the trained network, the training set and the test set.
+      varied: values of flags in this run.
+
+    Raises:
+      ValueError: if the folder has a run that is longer than --max_num_training_steps, or one with other flags.
+    """
+    flags.FLAGS.model_dir = str(folder)
+    for name, value in varied.items():
+        flags.FLAGS[name].value = value
+    keras.backend.clear_session()
+    session.run(_Run(_builder(), attack, measure))
+
+
+def _builder():
+    table = architectures.BY_DATASET[data_flags.DATASET.value]
+    return architectures.builder(table, data_flags.dataset_spec(), common.SEED.value)
+
+
+class _Run(robustness.RobustnessTask):
+    """A run against an attack that the study has made and checked, and with its measures in the place of a table."""
+
+    def __init__(self, build_classifier, attack, measure):
+        super().__init__(build_classifier)
+        self._attack, self._measure = attack, measure
+
+    def check(self):
+        """See `Task.check`."""
+
+    def finish(self, classifier, train, test, model_dir, step):
+        """Measures the network, if it was trained for as long as the others."""
+        if step != train_common.MAX_STEPS.value:
+            raise ValueError(f"model_dir holds a run of {step} steps in {model_dir}: take another --model_dir")
+        self._measure(classifier, train, test)
