@@ -1,7 +1,6 @@
 """What the binaries share: flags on data, model and threat model, and errors for people."""
 
 import fnmatch
-import math
 import signal
 import sys
 import traceback
@@ -159,12 +158,13 @@ def warn_of_short_steps(attack) -> None:
     """Warns, once, of a PGD attack whose steps together are shorter than epsilon; also of one within another attack."""
     while not hasattr(attack, "reach") and hasattr(attack, "attack"):
         attack = attack.attack
-    reach = getattr(attack, "reach", math.inf)
-    if reach < 0.999 * attack.threat.epsilon and attack not in _warned:
+    if not hasattr(attack, "reach") or attack in _warned:
+        return
+    if attack.reach < 0.999 * attack.threat.epsilon:
         _warned.append(attack)
         logging.warning(
             "%d steps of %g reach %g, less than epsilon %g: they cannot cross the ball, accuracy may look too high",
-            *(attack.steps, attack.step_size, reach, attack.threat.epsilon),
+            *(attack.steps, attack.step_size, attack.reach, attack.threat.epsilon),
         )
 
 
