@@ -19,7 +19,7 @@ from tfrobust.attacks.base import Attack, LogitsFn, NotDifferentiableError, desc
 from tfrobust.checks import check_classifier, check_examples, require_integer
 from tfrobust.evaluation_state import EvaluationState, Progress, fingerprint
 from tfrobust.precision import Precision, functions
-from tfrobust.reports import AttackResult, Report
+from tfrobust.reports import NATURAL, AttackResult, Report
 
 
 class InvalidAdversarialExampleError(RuntimeError):
@@ -82,9 +82,9 @@ def evaluate(
     examples = _Examples(images, labels, threat, judge_fn, batch_size)
 
     start, everything = time.perf_counter(), np.arange(len(images))
-    predictions, loss, _, logits = examples.judge("the clean images", images, everything)
+    clean_predictions, loss, _, logits = examples.judge("the clean images", images, everything)
     progress = Progress(images, labels)
-    clean, _ = progress.worst.update(everything, images, predictions, loss)
+    clean, _ = progress.worst.update(everything, images, clean_predictions, loss, NATURAL)
     clean_loss = float(np.mean(loss))
     if on_clean:
         on_clean(clean, time.perf_counter() - start)
@@ -111,7 +111,9 @@ def evaluate(
                     on_skip(name, str(error))
                 continue
             predictions, loss, distance, _ = examples.judge(name, progress.x_adv, indices)
-            accuracy, worst_case = progress.worst.update(indices, progress.x_adv[indices], predictions, loss)
+            accuracy, worst_case = progress.worst.update(
+                indices, progress.x_adv[indices], predictions, loss, position=len(progress.results)
+            )
             if on_images:
                 on_images(name, progress.x_adv)
             progress.finish(
@@ -141,6 +143,8 @@ def evaluate(
         attacks=tuple(progress.results.values()),
         x_adv=progress.worst.x_adv,
         predictions=progress.worst.predictions,
+        clean_predictions=clean_predictions,
+        fell_to=progress.worst.fell_to,
         skipped=tuple(skipped),
     )
 
@@ -157,7 +161,7 @@ class _Examples:
             logits = tf.cast(judge_fn(x), tf.float32)
             return tf.argmax(logits, axis=-1), losses.cross_entropy(logits, y), threat.distance(x, x_clean), logits
 
-        self._look = look
+        self._look, self._looks = look, {}
 
     def perturb(self, name, attack, gradient_fn, seed, indices):
         """Yields batches of `indices` with the attack's images of them, [B, H, W, C]."""
@@ -183,9 +187,13 @@ class _Examples:
         """Predictions, losses, distances and logits of the images x_adv [N, H, W, C] at `indices`, all checked."""
         parts = [[], [], [], []]
         for batch, count in self._batches(indices):
-            for part, values in zip(
-                parts, self._look(x_adv[batch], self._labels[batch], self._images[batch]), strict=True
-            ):
+            arguments = [
+                tf.convert_to_tensor(part) for part in (x_adv[batch], self._labels[batch], self._images[batch])
+            ]
+            # Through its graph, as in `perturb`.
+            if len(batch) not in self._looks:
+                self._looks[len(batch)] = self._look.get_concrete_function(*arguments)
+            for part, values in zip(parts, self._looks[len(batch)](*arguments), strict=True):
                 part.append(values.numpy()[:count])
         predictions, loss, distance, logits = (np.concatenate(part) if part else np.zeros(0) for part in parts)
         _verify(name, x_adv[indices], distance, self._threat)
