@@ -6,6 +6,7 @@ Trains the network of every one of --scales against every one of --adversaries (
 accuracy on natural test images, under FGSM and under PGD, and the loss on training examples (the first 10,000) under
 the adversary of the training. --output=reports/capacity writes reports/capacity.csv, .json and .png. Every run has a
 folder under --model_dir; the same command goes on where it was stopped, and --redraw draws again what is there.
+--report=capacity.html writes a page for a browser.
 """
 
 import pathlib
@@ -13,7 +14,7 @@ import pathlib
 import keras
 from absl import flags
 
-from eval import attack_flags, common, data_flags, figures, output_files, study
+from eval import attack_flags, common, data_flags, figures, html_page, html_study, output_files, study
 from tfrobust import datasets
 from tfrobust.attacks import PGD, fgsm
 from train import architectures, optimizer_flags, robustness, session
@@ -24,6 +25,7 @@ ADVERSARIES = flags.DEFINE_list("adversaries", ["natural", "fgsm", "pgd"], "What
 flags.adopt_module_key_flags(train_common)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
+flags.adopt_module_key_flags(html_page)
 
 COLUMNS = {"adversary": str, "scale": int, "natural": float, "fgsm": float, "pgd": float, "training_loss": float}
 # Flags that name a run or how it is shown.
@@ -40,7 +42,8 @@ TITLES = {"natural": "natural images", "fgsm": "FGSM", "pgd": "PGD"}
 def main() -> None:
     """Makes the runs that are missing, prints a row for each, draws."""
     output = output_files.OUTPUT.value
-    if study.redrawn(COLUMNS, draw):
+    html_page.check_report_path()
+    if study.redrawn(COLUMNS, draw, page):
         return
     scales = _scales()
     for name in ADVERSARIES.value or [""]:
@@ -86,6 +89,7 @@ def main() -> None:
             draw(f"{output}.png", found.settings, found.rows)
     if output:
         print(f"saved {output}.csv, {output}.json and {output}.png")
+    page(found.settings, found.rows)
 
 
 def _scales():
@@ -130,15 +134,25 @@ def _run(folder, adversary, scale, attack):
     return task.found
 
 
-def draw(path: str, settings, rows) -> None:
-    """A panel for each adversary of training, accuracy against scale; the last one has the training losses."""
-    adversaries = list(dict.fromkeys(row["adversary"] for row in rows))
+def page(settings, rows) -> None:
+    """The runs and their numbers as --report, where it is asked for."""
+    shown = {"Accuracy and training loss against capacity": lambda path: draw(path, settings, rows)}
+    made_by = study.made_by(output_files.OUTPUT.value)
+    html_study.write("Capacity and robustness", f"{_caption(settings)}.", settings, rows, shown, made_by)
+
+
+def _caption(settings):
     attack = f"{settings['norm']} epsilon {settings['epsilon']:g}, PGD {settings['k']} x {settings['a']:g}"
-    caption = (
+    return (
         f"{settings['num_examples']:,} test examples of {settings['dataset']}, {settings['steps']:,} steps of "
         f"{settings['batch_size']}, {attack}, seed {settings['seed']}"
     )
-    figure, panels = figures.new(len(adversaries) + 1, caption, width=3.2)
+
+
+def draw(path: str, settings, rows) -> None:
+    """A panel for each adversary of training, accuracy against scale; the last one has the training losses."""
+    adversaries = list(dict.fromkeys(row["adversary"] for row in rows))
+    figure, panels = figures.new(len(adversaries) + 1, _caption(settings), width=3.2)
     for index, adversary in enumerate(adversaries):
         chosen = sorted((row for row in rows if row["adversary"] == adversary), key=lambda row: row["scale"])
         scales = [row["scale"] for row in chosen]

@@ -4,8 +4,9 @@
         --attacks=fgsm,pgd:steps=40 --epsilons=0,0.05,0.1,0.15,0.2,0.25,0.3,0.35,0.4 --output=reports/sweep
 
 --output=reports/sweep writes reports/sweep.csv, .json and .png; the same command goes on where it was stopped, and
---redraw draws again what is there. Attacks have the parameters of eval.robust_accuracy; step sizes that are not given
-follow epsilon. In the end it says at which epsilon each accuracy falls to that of guessing.
+--redraw draws again what is there. --report=sweep.html writes a page for a browser. Attacks have the parameters of
+eval.robust_accuracy; step sizes that are not given follow epsilon. In the end it says at which epsilon each accuracy
+falls to that of guessing.
 """
 
 import itertools
@@ -13,7 +14,18 @@ import itertools
 import numpy as np
 from absl import flags
 
-from eval import common, data_flags, figures, fraction_flag, named_models, output_files, study, tables
+from eval import (
+    common,
+    data_flags,
+    figures,
+    fraction_flag,
+    html_page,
+    html_study,
+    named_models,
+    output_files,
+    study,
+    tables,
+)
 from tfrobust import datasets, precision
 from tfrobust.attacks import catalogue
 from tfrobust.threat_models import ThreatModel
@@ -24,6 +36,7 @@ flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(named_models)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
+flags.adopt_module_key_flags(html_page)
 
 COLUMNS = {"model": str, "attack": str, "epsilon": float, "accuracy": float, "seconds": float}
 _DEFAULT_ATTACKS = "fgsm,pgd"
@@ -32,7 +45,8 @@ _DEFAULT_ATTACKS = "fgsm,pgd"
 def main() -> None:
     """Measures what is missing, prints the curves, draws them."""
     output = output_files.OUTPUT.value
-    if study.redrawn(COLUMNS, draw):
+    html_page.check_report_path()
+    if study.redrawn(COLUMNS, draw, page):
         return
     if not named_models.MODELS.value:
         raise ValueError("models must be one or more paths, separated by commas: --models=name=PATH,...")
@@ -78,6 +92,7 @@ def main() -> None:
     if output:
         draw(f"{output}.png", found.settings, found.rows)
         print(f"saved {output}.csv, {output}.json and {output}.png")
+    page(found.settings, found.rows)
 
 
 def _epsilons():
@@ -132,6 +147,13 @@ def caption(settings) -> str:
         f"{settings['num_examples']:,} test examples of {settings['dataset']}, {settings['norm']}, attacks "
         f"{settings['attacks']}, seed {settings['seed']}"
     )
+
+
+def page(settings, rows) -> None:
+    """The curves and their numbers as --report, where it is asked for."""
+    shown = {"Accuracy against epsilon, by model and attack": lambda path: draw(path, settings, rows)}
+    made_by = study.made_by(output_files.OUTPUT.value)
+    html_study.write("Accuracy against epsilon", f"{caption(settings)}.", settings, rows, shown, made_by)
 
 
 def draw(path: str, settings, rows) -> None:

@@ -13,7 +13,7 @@ import io
 import numpy as np
 from absl import flags
 
-from eval import common, data_flags, named_models, output_files, provenance, tables
+from eval import common, data_flags, figures, html_page, html_study, named_models, output_files, provenance, tables
 from tfrobust.attacks import catalogue
 from tfrobust.attacks.transfer import Transfer, named
 
@@ -21,6 +21,7 @@ ATTACK = flags.DEFINE_string("attack", "pgd", "One attack as for --attacks, such
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(named_models)
 flags.adopt_module_key_flags(output_files)
+flags.adopt_module_key_flags(html_page)
 
 
 def main() -> None:
@@ -30,6 +31,7 @@ def main() -> None:
     output = output_files.OUTPUT.value
     if output:
         output_files.check_output_path(f"{output}.csv")
+    html_page.check_report_path()
     threat = common.threat_model()
     attacks = catalogue.parse(ATTACK.value, threat)
     if len(attacks) != 1:
@@ -52,6 +54,7 @@ def main() -> None:
         print(f"{name:{width}}", *(f"{value:>{max(width, 7)}.2%}" for value in values), sep="  ")
     if output:
         _write(output, list(models), natural, matrix, title)
+    page(list(models), natural, matrix, title)
 
 
 def _write(output, names, natural, matrix, title):
@@ -72,27 +75,43 @@ def _write(output, names, natural, matrix, title):
         **provenance.made_by(),
     }
     output_files.write_json(f"{output}.json", content)
-    with output_files.whole_file(f"{output}.png") as file:
-        _plot(file, names, matrix, title)
+    draw(f"{output}.png", names, matrix, title)
     print(f"saved {output}.csv, {output}.json and {output}.png")
 
 
-def _plot(file, names, matrix, title):
-    from matplotlib.figure import Figure
+def page(names: list[str], natural, matrix: np.ndarray, title: str) -> None:
+    """The matrix as --report, where it is asked for."""
+    lines = zip(("natural images", *names), (natural, *matrix), strict=True)
+    rows = [
+        {"source": name, **{target: f"{value:.2%}" for target, value in zip(names, values, strict=True)}}
+        for name, values in lines
+    ]
+    settings = {
+        "models": named_models.paths(),
+        "attack": ATTACK.value,
+        **data_flags.identity(),
+        "seed": common.SEED.value,
+        "precision": common.PRECISION.value,
+    }
+    shown = {"Accuracy of the target, by source": lambda path: draw(path, names, matrix, title)}
+    caption = f"{title}. Adversarial images are made on the source (row) and tried on the target (column)."
+    html_study.write("How attacks transfer", caption, settings, rows, shown, provenance.made_by())
 
-    size = 2.2 + 0.9 * len(names)
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
-    axes = figure.add_subplot()
+
+def draw(path: str, names: list[str], matrix: np.ndarray, title: str) -> None:
+    """The matrix as PNG."""
+    size = 1.2 + 0.9 * len(names)
+    figure, (axes,) = figures.new(1, title, width=size, height=size + 1)
+    axes.grid(False)
     image = axes.imshow(100 * matrix, vmin=0, vmax=100, cmap="viridis")
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="target", ylabel="source")
-    figure.suptitle(title, fontsize=9, wrap=True)
     for row, column in np.ndindex(matrix.shape):
         value = 100 * matrix[row, column]
         axes.text(column, row, f"{value:.1f}", ha="center", va="center", color="white" if value < 60 else "black")
     figure.colorbar(image, label="accuracy of the target (%)")
-    figure.savefig(file, format="png", dpi=120)
+    figures.save(figure, path)
 
 
 if __name__ == "__main__":

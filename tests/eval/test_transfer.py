@@ -9,6 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from eval import common, transfer
+from tests.eval.pages import Page
 from tfrobust import datasets
 
 QUICK = ["--dataset=digits", "--num_eval_examples=60", "--epsilon=0.1", "--attack=pgd:steps=5:step_size=0.03"]
@@ -33,7 +34,8 @@ def other_model(tmp_path_factory):
 
 def test_matrix(digits_model, other_model, tmp_path, capsys):
     output = tmp_path / "matrix"
-    call(f"--models=first={digits_model},{other_model}", f"--output={output}")
+    page = tmp_path / "matrix.html"
+    call(f"--models=first={digits_model},{other_model}", f"--output={output}", f"--report={page}")
     printed = capsys.readouterr().out
     found = json.loads(output.with_suffix(".json").read_text())
     assert found["models"] == {"first": f"first={digits_model}", "linear": str(other_model)}
@@ -44,6 +46,9 @@ def test_matrix(digits_model, other_model, tmp_path, capsys):
     assert rows[0] == ["source", "first", "linear"] and [row[0] for row in rows[1:]] == ["natural", "first", "linear"]
     assert float(rows[2][2]) == pytest.approx(to_linear) and f"{to_linear:.2%}" in printed
     assert output.with_suffix(".png").stat().st_size > 5000
+    matrix = [row for row in Page(page).rows if len(row) == 3][1:]
+    assert matrix[0] == ["natural images", *(f"{value:.2%}" for value in found["natural"])]
+    assert matrix[1] == ["first", f"{first:.2%}", f"{to_linear:.2%}"]
 
 
 @pytest.mark.parametrize(
