@@ -10,13 +10,11 @@ one of each of --classes classes, or those of --images. --output=reports/picture
 is there. (Preaut, Quemada and Durat 2022, Quick-Attacks: "Influence of epsilon on picture visualization".)
 """
 
-import pathlib
-
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from eval import common, data_flags, epsilons_flag, figures, output_files, study
+from eval import common, data_flags, epsilons_flag, figures, html_page, html_study, output_files, study
 from tfrobust import datasets, loading, precision
 from tfrobust.threat_models import ThreatModel
 
@@ -26,6 +24,7 @@ flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(epsilons_flag)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
+flags.adopt_module_key_flags(html_page)
 
 COLUMNS = {"image": int, "label": int, "epsilon": float, "prediction": int, "confidence": float, "distance": float}
 
@@ -33,8 +32,11 @@ COLUMNS = {"image": int, "label": int, "epsilon": float, "prediction": int, "con
 def main() -> None:
     """Attacks what has not been attacked yet, prints a row for each picture, draws."""
     output = output_files.OUTPUT.value
-    if study.redrawn(COLUMNS, draw):
+    html_page.check_report_path()
+    if study.redrawn(COLUMNS, draw, page):
         return
+    if html_page.REPORT.value and not output:
+        raise ValueError("report needs --output, where the pictures are kept")
     if common.EPSILON.value is not None:
         raise ValueError("epsilon is --epsilons here, several of them")
     # The natural images are a column of their own.
@@ -73,6 +75,7 @@ def main() -> None:
     if output:
         draw(f"{output}.png", found.settings, found.rows)
         print(f"saved {output}.csv, {output}.json, {output}.npz and {output}.png")
+    page(found.settings, found.rows)
 
 
 def _threat(epsilon):
@@ -157,9 +160,15 @@ def caption(settings) -> str:
     )
 
 
+def page(settings, rows) -> None:
+    """The picture and its numbers as --report, where it is asked for."""
+    words = "Images under attack, by epsilon"
+    html_study.write_study("What the attack does to pictures", f"{caption(settings)}.", words, draw, settings, rows)
+
+
 def draw(path: str, settings, rows) -> None:
-    """The pictures as PNG, from the rows and the .npz beside `path`."""
-    pictures = _pictures(str(pathlib.Path(path).with_suffix("")))
+    """The pictures as PNG, from the rows and the .npz of --output."""
+    pictures = _pictures(output_files.OUTPUT.value)
     by_key = {(row["image"], row["epsilon"]): row for row in rows}
     epsilons = sorted({row["epsilon"] for row in rows})
     figure, panels = figures.table(len(settings["images"]), len(epsilons), caption(settings), width=1.35, height=1.65)

@@ -6,11 +6,12 @@ Trains the network of every one of --scales against every one of --adversaries (
 accuracy on natural test images, under FGSM and under PGD, and the loss on training examples (the first 10,000) under
 the adversary of the training. --output=reports/capacity writes reports/capacity.csv, .json and .png. Every run has a
 folder under --model_dir; the same command goes on where it was stopped, and --redraw draws again what is there.
+--report=capacity.html writes a page for a browser.
 """
 
 from absl import flags
 
-from eval import attack_flags, common, figures, output_files, study
+from eval import attack_flags, common, figures, html_page, html_study, output_files, study
 from tfrobust import datasets
 from tfrobust.attacks import fgsm
 from train import common as train_common
@@ -21,6 +22,7 @@ ADVERSARIES = flags.DEFINE_list("adversaries", ["natural", "fgsm", "pgd"], "What
 flags.adopt_module_key_flags(train_common)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
+flags.adopt_module_key_flags(html_page)
 
 COLUMNS = {"adversary": str, "scale": int, "natural": float, "fgsm": float, "pgd": float, "training_loss": float}
 # Training examples on which the loss is measured, the first ones.
@@ -31,7 +33,8 @@ TITLES = {"natural": "natural images", "fgsm": "FGSM", "pgd": "PGD"}
 def main() -> None:
     """Makes the runs that are missing, prints a row for each, draws."""
     output = output_files.OUTPUT.value
-    if study.redrawn(COLUMNS, draw):
+    html_page.check_report_path()
+    if study.redrawn(COLUMNS, draw, page):
         return
     scales = _scales()
     for name in ADVERSARIES.value or [""]:
@@ -64,6 +67,7 @@ def main() -> None:
             draw(f"{output}.png", found.settings, found.rows)
     if output:
         print(f"saved {output}.csv, {output}.json and {output}.png")
+    page(found.settings, found.rows)
 
 
 def _scales():
@@ -91,15 +95,24 @@ def _run(folder, adversary, scale, attack):
     return found
 
 
-def draw(path: str, settings, rows) -> None:
-    """A panel for each adversary of training, accuracy against scale; the last one has the training losses."""
-    adversaries = list(dict.fromkeys(row["adversary"] for row in rows))
+def page(settings, rows) -> None:
+    """The runs and their numbers as --report, where it is asked for."""
+    words = "Accuracy and training loss against capacity"
+    html_study.write_study("Capacity and robustness", f"{_caption(settings)}.", words, draw, settings, rows)
+
+
+def _caption(settings):
     attack = f"{settings['norm']} epsilon {settings['epsilon']:g}, PGD {settings['k']} x {settings['a']:g}"
-    caption = (
+    return (
         f"{settings['num_examples']:,} test examples of {settings['dataset']}, {settings['steps']:,} steps of "
         f"{settings['batch_size']}, {attack}, seed {settings['seed']}"
     )
-    figure, panels = figures.new(len(adversaries) + 1, caption, width=3.2)
+
+
+def draw(path: str, settings, rows) -> None:
+    """A panel for each adversary of training, accuracy against scale; the last one has the training losses."""
+    adversaries = list(dict.fromkeys(row["adversary"] for row in rows))
+    figure, panels = figures.new(len(adversaries) + 1, _caption(settings), width=3.2)
     for index, adversary in enumerate(adversaries):
         chosen = sorted((row for row in rows if row["adversary"] == adversary), key=lambda row: row["scale"])
         scales = [row["scale"] for row in chosen]

@@ -4,8 +4,9 @@
         --attacks=fgsm,pgd:steps=40 --epsilons=0,0.05,0.1,0.15,0.2,0.25,0.3,0.35,0.4 --output=reports/sweep
 
 --output=reports/sweep writes reports/sweep.csv, .json and .png; the same command goes on where it was stopped, and
---redraw draws again what is there. Attacks have the parameters of eval.robust_accuracy; step sizes that are not given
-follow epsilon. In the end it says at which epsilon each accuracy falls to that of guessing.
+--redraw draws again what is there. --report=sweep.html writes a page for a browser. Attacks have the parameters of
+eval.robust_accuracy; step sizes that are not given follow epsilon. In the end it says at which epsilon each accuracy
+falls to that of guessing.
 """
 
 import itertools
@@ -18,6 +19,8 @@ from eval import (
     data_flags,
     epsilons_flag,
     fraction_flag,
+    html_page,
+    html_study,
     named_models,
     output_files,
     study,
@@ -30,6 +33,7 @@ flags.adopt_module_key_flags(epsilons_flag)
 flags.adopt_module_key_flags(named_models)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
+flags.adopt_module_key_flags(html_page)
 
 COLUMNS = {"model": str, **accuracy_curves.COLUMNS}
 _DEFAULT_ATTACKS = "fgsm,pgd"
@@ -38,7 +42,8 @@ _DEFAULT_ATTACKS = "fgsm,pgd"
 def main() -> None:
     """Measures what is missing, prints the curves, draws them."""
     output = output_files.OUTPUT.value
-    if study.redrawn(COLUMNS, draw):
+    html_page.check_report_path()
+    if study.redrawn(COLUMNS, draw, page):
         return
     if not named_models.MODELS.value:
         raise ValueError("models must be one or more paths, separated by commas: --models=name=PATH,...")
@@ -82,6 +87,7 @@ def main() -> None:
     if output:
         draw(f"{output}.png", found.settings, found.rows)
         print(f"saved {output}.csv, {output}.json and {output}.png")
+    page(found.settings, found.rows)
 
 
 def chance_epsilons(settings, rows) -> dict[tuple[str, str], float | None]:
@@ -104,6 +110,12 @@ def caption(settings) -> str:
         f"{settings['num_examples']:,} test examples of {settings['dataset']}, {settings['norm']}, attacks "
         f"{settings['attacks']}, seed {settings['seed']}"
     )
+
+
+def page(settings, rows) -> None:
+    """The curves and their numbers as --report, where it is asked for."""
+    words = "Accuracy against epsilon, by model and attack"
+    html_study.write_study("Accuracy against epsilon", f"{caption(settings)}.", words, draw, settings, rows)
 
 
 def draw(path: str, settings, rows) -> None:

@@ -1,5 +1,7 @@
 """How every figure looks, and how it gets into a file."""
 
+import io
+
 from eval import output_files
 
 # Distinct also in grey and for the colour-blind.
@@ -30,7 +32,14 @@ def legend_below(figure, axes, columns: int = 6) -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=8)
 
 
+def png(figure, dpi: int = _DPI) -> bytes:
+    """The figure as a PNG file."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    return content.getvalue()
+
+
 def save(figure, path: str) -> None:
     """Writes the figure as PNG, whole or not at all."""
     with output_files.whole_file(path) as file:
-        figure.savefig(file, format="png", dpi=_DPI)
+        file.write(png(figure))

@@ -15,7 +15,7 @@ by ImageNet's mean and deviation, which attacks do not clip: the document's expe
 
 --output=reports/imagenet writes reports/imagenet.csv and .json, in which the images are listed, reports/imagenet.npz
 and the pictures reports/imagenet_targeted.png and _pictures.png; the same command goes on where it was stopped, and
---redraw draws again what is there.
+--redraw draws again what is there; --report=imagenet.html writes a page for a browser.
 """
 
 import numpy as np
@@ -26,6 +26,8 @@ from eval import (
     data_flags,
     epsilons_flag,
     fraction_flag,
+    html_page,
+    html_study,
     imagenet_figures,
     imagenet_images,
     imagenet_models,
@@ -52,6 +54,7 @@ flags.adopt_module_key_flags(imagenet_images)
 flags.adopt_module_key_flags(imagenet_models)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
+flags.adopt_module_key_flags(html_page)
 
 _DEFAULT_EPSILONS, _DEFAULT_ATTACKS = ["0.1", "0.6"], "fgsm,bim:steps=2,pgd:steps=6,pgd:steps=6:step_size=0.01"
 # Images of this size at a time.
@@ -61,7 +64,8 @@ COLUMNS = {"units": str, "epsilon": float, "attack": str, "images": int, **image
 
 def main() -> None:
     """Chooses images, attacks them, prints a row for each attack, draws."""
-    if study.redrawn(COLUMNS, imagenet_figures.draw):
+    html_page.check_report_path()
+    if study.redrawn(COLUMNS, imagenet_figures.draw, page):
         return
     epsilons, targeted_epsilons = _check_flags()
     output = output_files.OUTPUT.value
@@ -93,6 +97,18 @@ def main() -> None:
     if output:
         imagenet_figures.draw(f"{output}.png", found.settings, found.rows)
         print(f"saved {output}.csv, .json and .npz, {output}_targeted.png and {output}_pictures.png")
+    page(found.settings, found.rows)
+
+
+def page(settings, rows) -> None:
+    """The pictures and the rows as --report, where it is asked for."""
+    output = output_files.OUTPUT.value
+    shown = {
+        "Label and target under targeted attacks": lambda path: imagenet_figures.draw_targeted(path, settings, rows),
+        "Images under attack": lambda path: imagenet_figures.draw_pictures(path, settings, f"{output}.npz"),
+    }
+    words = f"{imagenet_figures.caption(settings)}."
+    html_study.write("Attacks on a classifier of ImageNet", words, settings, rows, shown, study.made_by(output))
 
 
 def _check_flags():
@@ -117,6 +133,8 @@ def _check_flags():
         imagenet_rows.untargeted(common.ATTACKS.value or _DEFAULT_ATTACKS, ThreatModel("linf", epsilon))
     for epsilon in found[1]:
         ThreatModel("linf", epsilon)
+    if html_page.REPORT.value and not output_files.OUTPUT.value:
+        raise ValueError("report needs --output, where the pictures are kept")
     if output_files.OUTPUT.value:
         for suffix in (".csv", ".npz"):
             output_files.check_output_path(f"{output_files.OUTPUT.value}{suffix}")

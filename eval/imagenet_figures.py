@@ -24,7 +24,7 @@ def draw(path: str, settings, rows) -> None:
     """PATH_targeted.png and PATH_pictures.png for PATH.png, the latter from PATH.npz."""
     stem = str(pathlib.Path(path).with_suffix(""))
     draw_targeted(f"{stem}_targeted.png", settings, rows)
-    draw_pictures(f"{stem}_pictures.png", settings, imagenet_pictures.read(f"{stem}.npz"))
+    draw_pictures(f"{stem}_pictures.png", settings, f"{stem}.npz")
 
 
 def draw_targeted(path: str, settings, rows) -> None:
@@ -52,8 +52,10 @@ def draw_targeted(path: str, settings, rows) -> None:
     figures.save(figure, path)
 
 
-def draw_pictures(path: str, settings, shown) -> None:
-    """A row for each attack, two columns for each image: the perturbation, amplified, and what comes out."""
+def draw_pictures(path: str, settings, kept: str) -> None:
+    """A row for each attack, two columns for each image: the perturbation, amplified, and what comes out; of the file
+    `kept`."""
+    shown = imagenet_pictures.read(kept)
     natural, attacks = shown[0], shown[1:]
     count = len(natural.images)
     figure, panels = figures.table(len(shown), 2 * count, caption(settings), width=1.25, height=1.6)

@@ -12,12 +12,23 @@ For each of the first test images PGD (--k, --a, --epsilon) ascends from --resta
     reports/landscape_surface.csv .json  the loss on a plane through each image
     reports/landscape_maxima.png, _traces.png, _surface.png
 
---redraw draws the pictures again.
+--redraw draws the pictures again; --report writes a page for a browser.
 """
 
 from absl import flags
 
-from eval import attack_flags, common, data_flags, landscape_figures, named_models, output_files, study, tables
+from eval import (
+    attack_flags,
+    common,
+    data_flags,
+    html_page,
+    html_study,
+    landscape_figures,
+    named_models,
+    output_files,
+    study,
+    tables,
+)
 from tfrobust import precision
 from tfrobust.attacks.base import describe
 from tfrobust.landscape import Landscape, cosines, geometry
@@ -29,6 +40,7 @@ flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(named_models)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
+flags.adopt_module_key_flags(html_page)
 
 DEFAULT_EXAMPLES = 4
 TRACES, COMPARED = 20, 200
@@ -56,8 +68,11 @@ STUDIES = {
 def main() -> None:
     """Measures what is missing, prints the geometry, draws."""
     output = output_files.OUTPUT.value
+    html_page.check_report_path()
     if drawn := study.output_to_redraw():
-        _draw(drawn, {suffix: study.read(f"{drawn}{suffix}", columns) for suffix, columns in STUDIES.items()})
+        found = {suffix: study.read(f"{drawn}{suffix}", columns) for suffix, columns in STUDIES.items()}
+        _draw(drawn, found)
+        page(found)
         return
     if not named_models.MODELS.value:
         raise ValueError("models must be one or more paths, separated by commas: --models=name=PATH,...")
@@ -114,8 +129,10 @@ def main() -> None:
                 f"{row[key]:.4g}" for key in ("distance_of_starts", "angle", "angle_of_starts", "cosine_with_gradient")
             ]
             print("  ".join(f"{cell:>12}" for cell in (name, image, *cells)), flush=True)
+    found = {suffix: (part.settings, part.rows) for suffix, part in studies.items()}
     if output:
-        _draw(output, {suffix: (found.settings, found.rows) for suffix, found in studies.items()})
+        _draw(output, found)
+    page(found)
 
 
 def _measure(studies, landscape, name, image, x, y):
@@ -173,6 +190,23 @@ def _geometry(found, gradient, losses):
         "median_loss": losses[len(losses) // 2],
         "highest_loss": losses[-1],
     }
+
+
+def page(studies) -> None:
+    """The pictures and the geometry as --report, where it is asked for; of the other rows there are too many."""
+    figures = landscape_figures
+    shown = {
+        "Losses that the restarts end with, by image": lambda path: figures.draw_maxima(path, *studies[""]),
+        "The way there, a line for each restart": lambda path: figures.draw_traces(path, *studies["_traces"]),
+        "The loss on a plane through the first image": lambda path: figures.draw_surface(path, *studies["_surface"]),
+    }
+    settings, rows = studies["_geometry"]
+    caption = (
+        f"{settings['restarts']:,} restarts of PGD around each of {settings['num_examples']:,} test images of "
+        f"{settings['dataset']}, {settings['norm']} epsilon {settings['epsilon']:.4g}, seed {settings['seed']}. The "
+        "rows say how the maxima lie to each other and to the gradient at the image."
+    )
+    html_study.write("The loss around images", caption, settings, rows, shown, study.made_by(output_files.OUTPUT.value))
 
 
 def _draw(output, studies):

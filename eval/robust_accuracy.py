@@ -4,14 +4,28 @@
     python -m eval.robust_accuracy --model=models/mnist_fast --suite=autoattack --state=autoattack.npz
     python -m eval.robust_accuracy --model=models/mnist_fast --attacks=fgsm,pgd:steps=100:step_size=0.01,square
     python -m eval.robust_accuracy --model=models/mnist_fast --suite=min_norm --norm=l2 --curve=curve
+    python -m eval.robust_accuracy --model=models/mnist_fast --suite=quick --report=report.html
 
 The model is a .keras file, a SavedModel or a training folder. Every adversarial example is checked: its distance, its
-pixel range, and its class by the model itself in float32.
+pixel range, and its class by the model itself in float32. --report writes all that was found as one page for a browser,
+with accuracy against epsilon and by class, and pictures of what fell and what stood.
 """
 
 from absl import flags
 
-from eval import common, data_flags, markdown, output_files, provenance, smallest_changes, tables
+from eval import (
+    common,
+    data_flags,
+    html_distances,
+    html_page,
+    html_report,
+    markdown,
+    output_files,
+    provenance,
+    radius_sweep,
+    smallest_changes,
+    tables,
+)
 from tfrobust import loading, red_flags
 from tfrobust.evaluation_state import EvaluationState
 
@@ -30,6 +44,8 @@ RED_FLAGS = flags.DEFINE_bool("red_flags", True, "Look for signs that the number
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(markdown)
+flags.adopt_module_key_flags(html_page)
+flags.adopt_module_key_flags(radius_sweep)
 
 
 def main() -> None:
@@ -45,6 +61,7 @@ def main() -> None:
     ):
         if target:
             output_files.check_output_path(target)
+    page = html_page.check_report_path()
     smallest = common.ATTACKS.value is None and common.SUITE.value == common.MIN_NORM
     if CURVE.value and not smallest:
         raise ValueError("curve needs --suite=min_norm, whose attacks give the accuracy at every epsilon")
@@ -56,22 +73,12 @@ def main() -> None:
     classifier = loading.load_classifier(path)
     test = data_flags.load_test_set()
     if smallest:
-        return measure_smallest_changes(classifier, test, threat.norm)
+        return measure_smallest_changes(classifier, test, threat)
     state = EvaluationState(STATE.value) if STATE.value else None
     report = tables.print_robustness_table(classifier, test, threat, rows, path, state=state)
     print(f"robust accuracy {report.robust_accuracy:.2%} (worst case of all rows, example by example)")
     print(f"seed {report.seed}, attack gradients in {report.precision}, predictions in float32")
-    found = []
-    if RED_FLAGS.value:
-        found = red_flags.inspect_report(report, rows.attacks)
-        found += red_flags.inspect_classifier(
-            classifier, test.images, test.labels, threat, seed=report.seed, on_progress=tables.show_progress
-        )
-        tables.clear_progress()
-        for flag in found:
-            print(f"red flag, {flag.name}: {flag.observation}. {flag.likely_cause} ({flag.source})")
-        if not found:
-            print("no red flags")
+    found = look_for_red_flags(classifier, test, threat, report, rows) if RED_FLAGS.value else []
     content = output_files.report_content(report, found)
     if output_files.OUTPUT.value:
         output_files.write_json(output_files.OUTPUT.value, content)
@@ -80,15 +87,36 @@ def main() -> None:
             file.write(markdown.robustness([content]).encode())
     if SAVE_ADVERSARIAL.value:
         output_files.write_adversarial_examples(SAVE_ADVERSARIAL.value, report, test.labels)
+    if page:
+        sweep = radius_sweep.measure(classifier, test, report, rows)
+        known = found if RED_FLAGS.value else None
+        html_report.write(page, path, classifier, test, report, rows.attacks, known, sweep)
 
 
-def measure_smallest_changes(classifier, test, norm) -> None:
+def look_for_red_flags(classifier, test, threat, report, rows) -> list[red_flags.RedFlag]:
+    """The red flags of the report and of the classifier, which are printed."""
+    found = red_flags.inspect_report(report, rows.attacks)
+    found += red_flags.inspect_classifier(
+        classifier, test.images, test.labels, threat, seed=report.seed, on_progress=tables.show_progress
+    )
+    tables.clear_progress()
+    for flag in found:
+        print(f"red flag, {flag.name}: {flag.observation}. {flag.likely_cause} ({flag.source})")
+    if not found:
+        print("no red flags")
+    return found
+
+
+def measure_smallest_changes(classifier, test, threat) -> None:
     """The table of --suite=min_norm and what is written of it."""
-    report = smallest_changes.print_table(classifier, test, norm, common.model_path())
+    path = common.model_path()
+    report = smallest_changes.print_table(classifier, test, threat.norm, path)
     if output_files.OUTPUT.value:
         output_files.write_json(output_files.OUTPUT.value, {**report.as_json(), **provenance.made_by()})
     if CURVE.value:
-        smallest_changes.write_curve(CURVE.value, report, common.model_path())
+        smallest_changes.write_curve(CURVE.value, report, path)
+    if html_page.REPORT.value:
+        html_distances.write(html_page.REPORT.value, path, classifier, test, report, threat)
 
 
 if __name__ == "__main__":

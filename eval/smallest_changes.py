@@ -1,11 +1,8 @@
 """The suite of minimum-norm attacks: its table, and accuracy against epsilon as CSV and PNG."""
 
-import csv
-import io
-
 import numpy as np
 
-from eval import common, data_flags, output_files, tables
+from eval import common, curve_files, data_flags, figures, output_files, tables
 from tfrobust import datasets, suites
 from tfrobust.minimum_norm_evaluation import MinimumNormReport, evaluate_minimum_norm
 
@@ -45,43 +42,36 @@ def print_table(classifier, test: datasets.Arrays, norm: str, title: str) -> Min
     return report
 
 
-def write_curve(prefix: str, report: MinimumNormReport, title: str) -> None:
-    """Accuracy against epsilon under each attack and all of them, as `prefix`.csv and `prefix`.png."""
-    lines = (*report.attacks, report.nearest)
+def curves(report: MinimumNormReport) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Epsilons [POINTS], from 0 to beyond nearly all distances, and accuracy at each of them by attack."""
     finite = report.nearest.distance[np.isfinite(report.nearest.distance)]
     epsilons = np.linspace(0, 1.1 * np.quantile(finite, 0.99) if len(finite) else 1.0, POINTS)
-    curves = {line.name: line.accuracy_at(epsilons) for line in lines}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epsilon", *curves])
-    writer.writerows([f"{value:.6g}" for value in row] for row in zip(epsilons, *curves.values(), strict=True))
+    return epsilons, {line.name: line.accuracy_at(epsilons) for line in (*report.attacks, report.nearest)}
+
+
+def write_curve(prefix: str, report: MinimumNormReport, title: str) -> None:
+    """Accuracy against epsilon under each attack and all of them, as `prefix`.csv and `prefix`.png."""
+    epsilons, found = curves(report)
+    rows = ([f"{value:.6g}" for value in row] for row in zip(epsilons, *found.values(), strict=True))
     with output_files.whole_file(f"{prefix}.csv") as file:
-        file.write(text.getvalue().encode())
-    with output_files.whole_file(f"{prefix}.png") as file:
-        _plot(file, epsilons, curves, report, title)
+        file.write(curve_files.table(["epsilon", *found], rows).encode())
+    caption = f"{title}, {report.num_examples:,} examples, seed {report.seed}"
+    figures.save(figure(report, caption), f"{prefix}.png")
 
 
-def _plot(file, epsilons, curves, report, title):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    for name, accuracies in curves.items():
-        all_of_them = name == report.nearest.name
-        axes.plot(
-            epsilons,
-            100 * accuracies,
-            label=name,
-            linewidth=2.4 if all_of_them else 1.3,
-            color="black" if all_of_them else None,
-        )
+def figure(report: MinimumNormReport, caption: str):
+    """Accuracy against epsilon, a line for each attack and a thick one for all of them."""
+    epsilons, found = curves(report)
+    drawing, (axes,) = figures.new(1, caption, width=4.2, height=3.6)
+    for name, accuracies in found.items():
+        is_all = name == report.nearest.name
+        style = {"linewidth": 2.4, "color": "black"} if is_all else {"linewidth": 1.3}
+        axes.plot(epsilons, 100 * accuracies, label=name, **style)
     axes.set(
         xlabel=f"epsilon ({report.norm}, pixels in [0, 1])",
         ylabel="accuracy (%)",
         ylim=(0, 100),
         xlim=(0, epsilons[-1]),
-        title=f"{title}\n{report.num_examples} examples, seed {report.seed}",
     )
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(file, format="png", dpi=120)
+    figures.legend_below(drawing, axes, columns=3)
+    return drawing

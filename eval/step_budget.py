@@ -5,14 +5,15 @@
 
 For every number of --iterations and every one of --step_sizes PGD starts at the image itself (Preaut, Quemada and Durat
 2022, Quick-Attacks, equation 2): accuracy, and how far it went on average. --output=reports/step_budget writes
-reports/step_budget.csv, .json and .png; the same command goes on where it was stopped, and --redraw draws again what is
-there. Without --step_sizes they are such that all steps together are from a tenth of epsilon to five of it.
+reports/step_budget.csv, .json and .png; the same command goes on where it was stopped, --redraw draws again what is
+there, and --report=FILE.html writes a page for a browser. Without --step_sizes they are such that all steps together
+are from a tenth of epsilon to five of it.
 """
 
 import numpy as np
 from absl import flags
 
-from eval import common, data_flags, figures, fraction_flag, output_files, study, tables
+from eval import common, data_flags, figures, fraction_flag, html_page, html_study, output_files, study, tables
 from tfrobust import loading, precision
 from tfrobust.attacks import PGD
 
@@ -23,6 +24,7 @@ STEP_SIZES = flags.DEFINE_list(
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
+flags.adopt_module_key_flags(html_page)
 
 COLUMNS = {"iterations": int, "step_size": float, "reach": float, "accuracy": float, "distance": float}
 # What iterations x step size are without --step_sizes, in epsilons.
@@ -33,7 +35,8 @@ _NATURAL = (0, 0.0)
 def main() -> None:
     """Measures what is missing, prints the grid, draws."""
     output = output_files.OUTPUT.value
-    if study.redrawn(COLUMNS, draw):
+    html_page.check_report_path()
+    if study.redrawn(COLUMNS, draw, page):
         return
     threat = common.threat_model()
     if not threat.epsilon:
@@ -64,6 +67,7 @@ def main() -> None:
     if output:
         draw(f"{output}.png", found.settings, found.rows)
         print(f"saved {output}.csv, {output}.json and {output}.png")
+    page(found.settings, found.rows)
 
 
 def _attacks(threat):
@@ -120,6 +124,12 @@ def caption(settings) -> str:
         f"{settings['model']}, {settings['num_examples']:,} test examples of {settings['dataset']}, PGD from the "
         f"image, {settings['norm']} epsilon {settings['epsilon']:.4g}, seed {settings['seed']}"
     )
+
+
+def page(settings, rows) -> None:
+    """The picture and its numbers as --report, where it is asked for."""
+    words = "Accuracy and distance against step size times iterations"
+    html_study.write_study("Step sizes and iterations", f"{caption(settings)}.", words, draw, settings, rows)
 
 
 def draw(path: str, settings, rows) -> None:

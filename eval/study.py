@@ -98,13 +98,29 @@ def output_to_redraw() -> str | None:
     return output_files.OUTPUT.value
 
 
-def redrawn(columns: Mapping[str, type], draw) -> bool:
-    """With --redraw, calls `draw(path, settings, rows)` for --output's PNG; whether it did."""
+def redrawn(columns: Mapping[str, type], draw, page=None) -> bool:
+    """With --redraw, calls `draw(path, settings, rows)` for --output's PNG, and `page(settings, rows)` if there is one.
+
+    Returns:
+      Whether it did.
+    """
     output = output_to_redraw()
     if output:
-        draw(f"{output}.png", *read(output, columns))
+        settings, rows = read(output, columns)
+        draw(f"{output}.png", settings, rows)
         print(f"saved {output}.png")
+        if page:
+            page(settings, rows)
     return output is not None
+
+
+def made_by(output: str | None) -> dict[str, str]:
+    """The command and the machine that began the study at `output`, or else those of this process."""
+    found = provenance.made_by()
+    if output is not None:
+        before = json.loads(pathlib.Path(f"{output}.json").read_text(encoding="utf-8"))
+        found |= {name: before[name] for name in found if name in before}
+    return found
 
 
 def cell(value) -> str:

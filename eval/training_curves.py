@@ -5,17 +5,21 @@
 --models are folders of training. --output=reports/training writes reports/training.csv with the rows of all of them and
 reports/training.png: the cross-entropy on what is trained on, adversarial examples as a rule (Madry et al. 2018, figure
 4), and accuracies. Everything comes from the training.csv that runs write as they go, also while they train.
+--report=training.html writes a page for a browser.
 """
 
 import pathlib
 
 from absl import flags
 
-from eval import common, curve_files, figures, named_models, output_files
+from eval import common, curve_files, figures, html_page, html_study, named_models, output_files, provenance
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(named_models)
 flags.adopt_module_key_flags(output_files)
+flags.adopt_module_key_flags(html_page)
+
+_CAPTION = "Training batches, means since the last line of progress"
 
 
 def main() -> None:
@@ -23,6 +27,7 @@ def main() -> None:
     if not named_models.MODELS.value:
         raise ValueError("models must be one or more folders of training, separated by commas: --models=name=PATH,...")
     output = output_files.OUTPUT.value
+    html_page.check_report_path()
     if output:
         output_files.check_output_path(f"{output}.csv")
     runs = {name: _read(path) for name, path in named_models.paths().items()}
@@ -40,6 +45,7 @@ def main() -> None:
             file.write(curve_files.table(["run", *columns], cells).encode())
         draw(f"{output}.png", runs)
         print(f"saved {output}.csv and {output}.png")
+    page(runs)
 
 
 def _read(path):
@@ -55,9 +61,23 @@ def _cells(rows):
     return [line.split(",") for line in lines]
 
 
+def page(runs: dict[str, list[curve_files.Row]]) -> None:
+    """The curves as --report, where it is asked for, with the last row of each run."""
+    rows = [{"run": name, **run[-1]} for name, run in runs.items()]
+    shown = {"Cross-entropy and accuracy over the steps": lambda path: draw(path, runs)}
+    html_study.write(
+        "How training went",
+        f"{_CAPTION}. The rows say where each run stands.",
+        {"runs": named_models.paths()},
+        rows,
+        shown,
+        provenance.made_by(),
+    )
+
+
 def draw(path: str, runs: dict[str, list[curve_files.Row]]) -> None:
     """Cross-entropy on a logarithmic scale, and accuracies, over the steps."""
-    figure, (left, right) = figures.new(2, "Training batches, means since the last line of progress")
+    figure, (left, right) = figures.new(2, _CAPTION)
     for index, (name, rows) in enumerate(runs.items()):
         steps = [row["step"] for row in rows]
         left.plot(steps, [row["xent"] for row in rows], color=f"C{index}", label=name)

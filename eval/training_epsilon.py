@@ -16,7 +16,17 @@ import dataclasses
 
 from absl import flags
 
-from eval import accuracy_curves, common, data_flags, epsilons_flag, fraction_flag, output_files, study
+from eval import (
+    accuracy_curves,
+    common,
+    data_flags,
+    epsilons_flag,
+    fraction_flag,
+    html_page,
+    html_study,
+    output_files,
+    study,
+)
 from tfrobust import precision
 from tfrobust.threat_models import ThreatModel
 from train import common as train_common
@@ -29,6 +39,7 @@ flags.adopt_module_key_flags(train_common)
 flags.adopt_module_key_flags(epsilons_flag)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
+flags.adopt_module_key_flags(html_page)
 
 COLUMNS = {"training_epsilon": float, **accuracy_curves.COLUMNS}
 _DEFAULT_ATTACKS = "pgd"
@@ -37,7 +48,8 @@ _DEFAULT_ATTACKS = "pgd"
 def main() -> None:
     """Makes the runs that are missing, prints the curve of each, draws."""
     output = output_files.OUTPUT.value
-    if study.redrawn(COLUMNS, draw):
+    html_page.check_report_path()
+    if study.redrawn(COLUMNS, draw, page):
         return
     training_epsilons, epsilons = fraction_flag.values(TRAINING_EPSILONS), epsilons_flag.values()
     if not training_epsilons:
@@ -71,6 +83,7 @@ def main() -> None:
             draw(f"{output}.png", found.settings, found.rows)
     if output:
         print(f"saved {output}.csv, {output}.json and {output}.png")
+    page(found.settings, found.rows)
 
 
 def _training_attacks(attack, training_epsilons):
@@ -110,18 +123,27 @@ def _label(training_epsilon):
     return f"trained at {training_epsilon:g}" if training_epsilon else "trained on natural images"
 
 
+def page(settings, rows) -> None:
+    """The picture and its numbers as --report, where it is asked for."""
+    words = "Accuracy against the attack's epsilon, by epsilon of the training"
+    html_study.write_study("Epsilons of adversarial training", f"{_caption(settings)}.", words, draw, settings, rows)
+
+
 def draw(path: str, settings, rows) -> None:
     """Accuracy against the attack's epsilon, a colour for each epsilon of the training, a style for each attack."""
-    trained = (
-        f"trained for {settings['steps']:,} steps of {settings['batch_size']} against PGD {settings['k']} x "
-        f"{settings['step_in_epsilons']:g} epsilon, clean weight {settings['clean_weight']:g}"
-    )
-    caption = f"{settings['num_examples']:,} test examples of {settings['dataset']}, {trained}, seed {settings['seed']}"
     found = {
         (_label(epsilon), attack): points
         for (epsilon, attack), points in accuracy_curves.curves(rows, "training_epsilon").items()
     }
-    accuracy_curves.draw(path, caption, found, settings)
+    accuracy_curves.draw(path, _caption(settings), found, settings)
+
+
+def _caption(settings):
+    trained = (
+        f"trained for {settings['steps']:,} steps of {settings['batch_size']} against PGD {settings['k']} x "
+        f"{settings['step_in_epsilons']:g} epsilon, clean weight {settings['clean_weight']:g}"
+    )
+    return f"{settings['num_examples']:,} test examples of {settings['dataset']}, {trained}, seed {settings['seed']}"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,18 @@ import math
 import numpy as np
 from absl import flags
 
-from eval import common, data_flags, figures, named_models, output_files, provenance, study, tables
+from eval import (
+    common,
+    data_flags,
+    figures,
+    html_page,
+    html_study,
+    named_models,
+    output_files,
+    provenance,
+    study,
+    tables,
+)
 from tfrobust import precision
 from tfrobust.attacks.transfer import Transfer, named
 from tfrobust.gradient_alignment import gradient_cosines
@@ -28,6 +39,7 @@ flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(named_models)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
+flags.adopt_module_key_flags(html_page)
 
 COLUMNS = {
     **{"source": str, "target": str, "accuracy": float, "natural_accuracy": float},
@@ -43,7 +55,8 @@ _PANELS = {
 def main() -> None:
     """Measures the pairs that are missing, prints the matrices, draws."""
     output = output_files.OUTPUT.value
-    if study.redrawn(COLUMNS, draw):
+    html_page.check_report_path()
+    if study.redrawn(COLUMNS, draw, page):
         return
     if len(named_models.MODELS.value or ()) < 2:
         raise ValueError(f"models must be two or more paths, separated by commas, got {named_models.MODELS.value}")
@@ -77,6 +90,7 @@ def main() -> None:
         output_files.write_json(f"{output}.json", content)
         draw(f"{output}.png", found.settings, found.rows)
         print(f"saved {output}.csv, {output}.json and {output}.png")
+    page(found.settings, found.rows)
 
 
 def _measure(found, models, test, attack):
@@ -145,6 +159,12 @@ def caption(settings) -> str:
         f"{settings['attack']}, {settings['norm']} epsilon {settings['epsilon']:.4g}, {settings['num_examples']:,} "
         f"test examples of {settings['dataset']}, seed {settings['seed']}"
     )
+
+
+def page(settings, rows) -> None:
+    """The matrices as --report, where it is asked for."""
+    words = f"{caption(settings)}. Adversarial images are made on the source and tried on the target."
+    html_study.write_study("How attacks transfer", words, "Every source and target", draw, settings, rows)
 
 
 def draw(path: str, settings, rows) -> None:

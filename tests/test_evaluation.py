@@ -13,6 +13,7 @@ from keras import layers
 from tfrobust import checks, losses
 from tfrobust.attacks import PGD, TargetedPGD, fgsm
 from tfrobust.evaluation import InvalidAdversarialExampleError, evaluate
+from tfrobust.reports import NATURAL, STANDING
 from tfrobust.threat_models import ThreatModel
 
 LINF = ThreatModel("linf", 0.1)
@@ -75,6 +76,17 @@ def test_images_of_each_attack():
     # The report keeps the natural image of the last example, which is misclassified.
     np.testing.assert_allclose(images["down"], np.maximum(PIXELS - 0.1, 0), atol=1e-6)
     assert report.x_adv[-1] == PIXELS[-1]
+
+
+def test_what_each_example_fell_to():
+    attacks = {"up": Custom(brighter), "down": Custom(darker)}
+    report = evaluate(threshold, PIXELS, LABELS, attacks, seed=0)
+    np.testing.assert_array_equal(report.clean_predictions, [0, 0, 0, 1, 1, 1, 0])
+    np.testing.assert_array_equal(report.fell_to, [STANDING, STANDING, 0, 1, STANDING, STANDING, NATURAL])
+    assert set(report.as_json()) == {
+        *("clean_accuracy", "clean_loss", "robust_accuracy", "num_examples", "seed", "precision", "threat_model"),
+        *("attacks", "skipped"),
+    }
 
 
 @pytest.mark.parametrize("as_model", [False, True])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrobust import evaluation_state
+from tfrobust import evaluation_state, reports
 from tfrobust.attacks import PGD
 from tfrobust.attacks.transfer import Transfer, named
 from tfrobust.evaluation import evaluate
@@ -47,6 +47,8 @@ def assert_same(report, other):
     assert report.robust_accuracy == other.robust_accuracy and report.clean_accuracy == other.clean_accuracy
     np.testing.assert_array_equal(report.x_adv, other.x_adv)
     np.testing.assert_array_equal(report.predictions, other.predictions)
+    np.testing.assert_array_equal(report.clean_predictions, other.clean_predictions)
+    np.testing.assert_array_equal(report.fell_to, other.fell_to)
     for a, b in zip(report.attacks, other.attacks, strict=True):
         assert dataclasses.replace(a, seconds=0, attack="") == dataclasses.replace(b, seconds=0, attack="")
 
@@ -129,6 +131,32 @@ def test_a_state_of_another_evaluation_is_refused_and_kept(tmp_path, change):
     with pytest.raises(ValueError, match=r"state .* is that of another evaluation"):
         evaluate(**{**given, change: other[change]}, state=EvaluationState(path))
     assert path.read_bytes() == before
+
+
+def test_a_state_without_what_examples_fell_to(tmp_path):
+    """Older versions did not keep it: what fell in them is not known, and what falls from then on is."""
+    path, labels = tmp_path / "state.npz", LABELS.copy()
+    labels[0] = 1
+
+    def stop(result):
+        if result.name == "b":
+            raise KeyboardInterrupt
+
+    def attacks():
+        return {"a": Step(0.05), "b": Step(0.1), "c": Step(0.2)}
+
+    given = {"classifier": threshold, "images": PIXELS, "labels": labels, "seed": 0, "batch_size": 4}
+    whole = evaluate(**given, attacks=attacks())
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(**given, attacks=attacks(), state=EvaluationState(path), on_result=stop)
+    with np.load(path) as file:
+        older = {name: file[name] for name in file if name != "fell_to"}
+    np.savez(path, **older)
+    report = evaluate(**given, attacks=attacks(), state=EvaluationState(path))
+    expected = np.where((whole.fell_to == 0) | (whole.fell_to == 1), reports.UNKNOWN, whole.fell_to)
+    np.testing.assert_array_equal(report.fell_to, expected)
+    assert {reports.NATURAL, reports.STANDING, reports.UNKNOWN, 2} == set(report.fell_to)
+    assert report.robust_accuracy == whole.robust_accuracy
 
 
 def test_a_file_that_is_no_state_is_refused_and_kept(tmp_path):

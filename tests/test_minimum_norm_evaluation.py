@@ -56,6 +56,8 @@ def test_distances_by_hand():
     assert result.median_distance == pytest.approx(0.204, abs=1e-5)
     assert result.mean_distance == pytest.approx(1.02 * EXACT.mean(), abs=1e-5)
     np.testing.assert_allclose(result.accuracy_at([0.0, 0.15, 0.3, 0.6]), [0.8, 0.6, 0.4, 0.0])
+    np.testing.assert_array_equal(report.clean_predictions, [0, 0, 1, 1, 0])
+    np.testing.assert_array_equal(report.predictions, [1, 1, 0, 0, 0])
     json.dumps(report.as_json(), allow_nan=False)
 
 

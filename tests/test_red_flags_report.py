@@ -59,6 +59,8 @@ def report_of(total, natural, *rows):
         attacks=tuple(results),
         x_adv=np.zeros(0),
         predictions=np.zeros(0),
+        clean_predictions=np.zeros(0),
+        fell_to=np.zeros(0),
     )
 
 

@@ -19,7 +19,7 @@ from tfrobust.attacks.base import Attack, LogitsFn, NotDifferentiableError, desc
 from tfrobust.checks import check_classifier, check_examples, require_integer
 from tfrobust.evaluation_state import EvaluationState, Progress, fingerprint
 from tfrobust.precision import Precision, functions
-from tfrobust.reports import AttackResult, Report
+from tfrobust.reports import NATURAL, AttackResult, Report
 
 
 class InvalidAdversarialExampleError(RuntimeError):
@@ -82,9 +82,9 @@ def evaluate(
     examples = _Examples(images, labels, threat, judge_fn, batch_size)
 
     start, everything = time.perf_counter(), np.arange(len(images))
-    predictions, loss, _, logits = examples.judge("the clean images", images, everything)
+    clean_predictions, loss, _, logits = examples.judge("the clean images", images, everything)
     progress = Progress(images, labels)
-    clean, _ = progress.worst.update(everything, images, predictions, loss)
+    clean, _ = progress.worst.update(everything, images, clean_predictions, loss, NATURAL)
     clean_loss = float(np.mean(loss))
     if on_clean:
         on_clean(clean, time.perf_counter() - start)
@@ -111,7 +111,9 @@ def evaluate(
                     on_skip(name, str(error))
                 continue
             predictions, loss, distance, _ = examples.judge(name, progress.x_adv, indices)
-            accuracy, worst_case = progress.worst.update(indices, progress.x_adv[indices], predictions, loss)
+            accuracy, worst_case = progress.worst.update(
+                indices, progress.x_adv[indices], predictions, loss, position=len(progress.results)
+            )
             if on_images:
                 on_images(name, progress.x_adv)
             progress.finish(
@@ -141,6 +143,8 @@ def evaluate(
         attacks=tuple(progress.results.values()),
         x_adv=progress.worst.x_adv,
         predictions=progress.worst.predictions,
+        clean_predictions=clean_predictions,
+        fell_to=progress.worst.fell_to,
         skipped=tuple(skipped),
     )
 

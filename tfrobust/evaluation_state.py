@@ -16,7 +16,7 @@ import numpy as np
 
 from tfrobust.attacks.base import Attack, describe
 from tfrobust.attacks.transfer import Transfer
-from tfrobust.reports import AttackResult
+from tfrobust.reports import NATURAL, STANDING, UNKNOWN, AttackResult
 
 # Seconds from one save to the next within an attack.
 SAVE_EVERY = 20.0
@@ -31,6 +31,7 @@ class WorstCase:
       x_adv: float32 [N, H, W, C].
       predictions: int64 [N], the classes of x_adv.
       loss: float32 [N].
+      fell_to: int64 [N], see `Report`.
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
@@ -38,6 +39,7 @@ class WorstCase:
         self.x_adv = images.copy()
         self.predictions = labels.copy()
         self.loss = np.full(len(images), -np.inf, np.float32)
+        self.fell_to = np.full(len(images), STANDING, np.int64)
 
     @property
     def standing(self) -> np.ndarray:
@@ -49,13 +51,17 @@ class WorstCase:
         """Fraction of the examples that stand."""
         return float(np.mean(self.standing))
 
-    def update(self, indices, x_adv, predictions, loss) -> tuple[float, float]:
+    def update(self, indices, x_adv, predictions, loss, position: int) -> tuple[float, float]:
         """Takes in an attack's result on the examples `indices`, each argument [len(indices), ...].
+
+        Args:
+          position: of the attack in the report, `NATURAL` for the natural images.
 
         Returns:
           The fraction of those that are classified correctly (1 where there are none), and the running worst case.
         """
         wrong = predictions != self.labels[indices]
+        self.fell_to[indices[self.standing[indices] & wrong]] = position
         better = self.standing[indices] & (wrong | (loss > self.loss[indices]))
         chosen = indices[better]
         self.x_adv[chosen], self.predictions[chosen] = x_adv[better], predictions[better]
@@ -128,12 +134,16 @@ class EvaluationState:
             )
 
     def resume(self, progress: Progress) -> None:
-        """Brings a fresh `progress` to where the file is; leaves it where there is no file."""
+        """Brings a `progress` that has only the natural images to where the file is; leaves it where there is none."""
         if not self._path.exists():
             return
         with np.load(self._path) as file:
             worst = progress.worst
             worst.x_adv, worst.predictions, worst.loss = (file[name] for name in ("worst_x_adv", "predictions", "loss"))
+            if "fell_to" in file:
+                worst.fell_to = file["fell_to"]
+            else:
+                worst.fell_to[~worst.standing & (worst.fell_to != NATURAL)] = UNKNOWN
             results = (AttackResult(**fields) for fields in json.loads(str(file["results"])))
             progress.results = {result.name: result for result in results}
             progress.x_adv, progress.done, progress.seconds = file["x_adv"], int(file["done"]), float(file["seconds"])
@@ -150,6 +160,7 @@ class EvaluationState:
             "worst_x_adv": progress.worst.x_adv,
             "predictions": progress.worst.predictions,
             "loss": progress.worst.loss,
+            "fell_to": progress.worst.fell_to,
             "x_adv": progress.x_adv,
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)

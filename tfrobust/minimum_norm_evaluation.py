@@ -71,7 +71,9 @@ class MinimumNormReport:
     """The result of `evaluate_minimum_norm`.
 
     Attributes:
-      nearest: over all attacks, example by example; x_adv holds those images, float32 [N, H, W, C].
+      nearest: over all attacks, example by example; x_adv holds those images, float32 [N, H, W, C], natural ones where
+        none was found, and `predictions` their classes, int64 [N].
+      clean_predictions: int64 [N], the classes of the natural images.
     """
 
     norm: str
@@ -82,6 +84,8 @@ class MinimumNormReport:
     attacks: tuple[Distances, ...]
     nearest: Distances
     x_adv: np.ndarray = dataclasses.field(repr=False)
+    predictions: np.ndarray = dataclasses.field(repr=False)
+    clean_predictions: np.ndarray = dataclasses.field(repr=False)
 
     def as_json(self) -> dict:
         """Everything but the arrays, as plain dicts, lists and numbers."""
@@ -142,29 +146,37 @@ def evaluate_minimum_norm(
     threat = ThreatModel(norm, 0.0, bounds)
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def judge(x_adv, x, y):
-        return tf.argmax(judge_fn(x_adv), axis=-1) != y, threat.distance(x_adv, x)
+    def judge(x_adv, x):
+        return tf.argmax(judge_fn(x_adv), axis=-1), threat.distance(x_adv, x)
 
     results = []
     batches = [np.arange(i, min(i + batch_size, len(images))) for i in range(0, len(images), batch_size)]
-    wrong = np.concatenate([judge(images[batch], images[batch], labels[batch])[0] for batch in batches])
-    clean = float(np.mean(~wrong))
+    clean_predictions = np.concatenate([judge(images[batch], images[batch])[0] for batch in batches])
     nearest, best = images.copy(), np.full(len(images), np.inf, np.float32)
+    nearest_predictions = clean_predictions.copy()
     for name, attack in attacks.items():
         start, found = time.perf_counter(), []
 
-        @tf.function(autograph=False, reduce_retracing=True)
+        traced = {}
+
+        @tf.function(autograph=False)
         def minimize(x, y, index, attack=attack):
             return attack.minimize(gradient_fn(), x, y, seed=seeds.per_example(seed, index), judge_fn=judge_fn)
 
         for batch in batches:
             x, y = images[batch], labels[batch]
-            x_adv, claimed, success = (part.numpy() for part in minimize(x, y, batch))
-            wrong, distance = (part.numpy() for part in judge(x_adv, x, y))
-            _check(name, x_adv, distance, claimed, success, wrong, bounds)
+            arguments = [tf.convert_to_tensor(part) for part in (x, y, batch)]
+            # Called through its graph, of which the last batch may need one of its own: TensorFlow warns of functions
+            # that are traced again and again, as one is here for each attack.
+            if len(batch) not in traced:
+                traced[len(batch)] = minimize.get_concrete_function(*arguments)
+            x_adv, claimed, success = (part.numpy() for part in traced[len(batch)](*arguments))
+            predictions, distance = (part.numpy() for part in judge(x_adv, x))
+            _check(name, x_adv, distance, claimed, success, predictions != y, bounds)
             found.append(np.where(success, distance, np.inf))
             nearer = success & (distance < best[batch])
             nearest[batch[nearer]], best[batch[nearer]] = x_adv[nearer], distance[nearer]
+            nearest_predictions[batch[nearer]] = predictions[nearer]
             if on_progress:
                 on_progress(name, batch[-1] + 1, len(images))
         distances = np.concatenate(found).astype(np.float32)
@@ -174,13 +186,15 @@ def evaluate_minimum_norm(
     seconds = sum(result.seconds for result in results)
     return MinimumNormReport(
         norm=norm,
-        clean_accuracy=clean,
+        clean_accuracy=float(np.mean(clean_predictions == labels)),
         num_examples=len(images),
         seed=seed,
         precision=precision,
         attacks=tuple(results),
         nearest=Distances("nearest of all", "", best, seconds),
         x_adv=nearest,
+        predictions=nearest_predictions,
+        clean_predictions=clean_predictions,
     )
 
 

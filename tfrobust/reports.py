@@ -6,6 +6,10 @@ import numpy as np
 
 from tfrobust.threat_models import ThreatModel
 
+# What `Report.fell_to` says instead of an attack's position: the natural image is misclassified; nothing fooled the
+# example; an attack did, but the evaluation was resumed from a state of a version that did not keep which.
+NATURAL, STANDING, UNKNOWN = -1, -2, -3
+
 
 @dataclasses.dataclass(frozen=True)
 class AttackResult:
@@ -44,6 +48,9 @@ class Report:
       x_adv: float32 [N, H, W, C], for each example the first adversarial image that fooled the classifier, or else the
         one with the highest cross-entropy.
       predictions: int64 [N], the classes of `x_adv`.
+      clean_predictions: int64 [N], the classes of the natural images.
+      fell_to: int64 [N], the position in `attacks` of the first one that fooled the classifier on the example, or else
+        `NATURAL`, `STANDING` or `UNKNOWN`.
     """
 
     clean_accuracy: float
@@ -56,12 +63,14 @@ class Report:
     attacks: tuple[AttackResult, ...]
     x_adv: np.ndarray = dataclasses.field(repr=False)
     predictions: np.ndarray = dataclasses.field(repr=False)
+    clean_predictions: np.ndarray = dataclasses.field(repr=False)
+    fell_to: np.ndarray = dataclasses.field(repr=False)
     skipped: tuple[str, ...] = ()
 
     def as_json(self) -> dict:
         """Everything but the arrays, as plain dicts, lists and numbers."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        del fields["x_adv"], fields["predictions"]
+        fields = {name: value for name, value in fields.items() if not isinstance(value, np.ndarray)}
         threat_model = {**dataclasses.asdict(self.threat_model), "bounds": list(self.threat_model.bounds)}
         attacks = [dataclasses.asdict(attack) for attack in self.attacks]
         return {**fields, "threat_model": threat_model, "attacks": attacks, "skipped": list(self.skipped)}

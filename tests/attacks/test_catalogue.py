@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfrobust import losses
 from tfrobust.attacks import apgd, carlini_wagner, catalogue, fab
-from tfrobust.attacks.base import describe
+from tfrobust.attacks.base import describe, scaled
 from tfrobust.attacks.catalogue import CATALOGUE, parse, summary
 from tfrobust.attacks.minimum_norm import WithinBall
 from tfrobust.attacks.momentum import MomentumPGD
@@ -137,8 +137,15 @@ def test_seed_and_epsilon_0(name, norm):
 def test_scaled_by_a_tensor(name):
     # A warm-up of epsilon in training.
     attack = quick(name, ThreatModel("linf", 0.15))
-    scaled = attack.scaled(tf.constant(0.5))(logits_fn, X, Y, seed=1)
-    np.testing.assert_allclose(scaled, attack.scaled(0.5)(logits_fn, X, Y, seed=1), atol=1e-6)
+    found = attack.scaled(tf.constant(0.5))(logits_fn, X, Y, seed=1)
+    np.testing.assert_allclose(found, attack.scaled(0.5)(logits_fn, X, Y, seed=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_scaled_with_its_threat_model(name):
+    (norm, *_) = CATALOGUE[name].norms
+    threat = ThreatModel(norm, 0.2)
+    assert scaled(quick(name, threat), 0.5).threat == threat.scaled(0.5)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -100,3 +100,8 @@ def test_evaluation_of_one_model_with_images_of_another():
 def test_a_surrogate_has_a_name(surrogate):
     with pytest.raises(ValueError, match=r"surrogate must be a keras\.Model or a function with a name, got "):
         Transfer(fgsm(THREAT), surrogate)
+
+
+def test_scaled():
+    attack = Transfer(PGD(ThreatModel("linf", 0.2), 5, 0.1), named(lambda x: x, "surrogate"))
+    assert attack.scaled(0.5) == Transfer(PGD(ThreatModel("linf", 0.1), 5, 0.05), attack.surrogate)

@@ -7,6 +7,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from eval import capacity, common
+from tests.eval.pages import Page
 
 QUICK = [
     "--dataset=digits",
@@ -60,7 +61,9 @@ def test_capacity(tmp_path, capsys, monkeypatch):
     picture = output.with_suffix(".png")
     size = picture.stat().st_size
     picture.unlink()
-    call("--redraw", f"--output={output}")
+    page = tmp_path / "capacity.html"
+    call("--redraw", f"--output={output}", f"--report={page}")
+    assert [row[:2] for row in Page(page).rows if row[0] == "pgd"] == [["pgd", "1"], ["pgd", "4"]]
     assert picture.stat().st_size == size > 5000
 
 

@@ -1,12 +1,14 @@
 """eval.epsilon_sweep: its curves, that it goes on, that it draws without computing."""
 
 import csv
+import json
 
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
 from eval import common, epsilon_sweep
+from tests.eval.pages import Page
 
 QUICK = ["--dataset=digits", "--num_eval_examples=50", "--attacks=fgsm,pgd:steps=5", "--precision=float32"]
 
@@ -44,8 +46,15 @@ def test_curves(digits_model, tmp_path, capsys, monkeypatch):
     picture = output.with_suffix(".png")
     size = picture.stat().st_size
     picture.unlink()
-    call("--redraw", f"--output={output}")
+    page = tmp_path / "sweep.html"
+    call("--redraw", f"--output={output}", f"--report={page}")
     assert picture.stat().st_size == size > 5000 and len(measured) == 4
+    found = Page(page)
+    assert [row[:3] for row in found.rows if row[0] == "first"] == [
+        ["first", row["attack"], f"{float(row['epsilon']):.4g}"] for row in rows
+    ]
+    assert len(found.images) == 1 and "50 test examples of digits, linf, attacks fgsm,pgd:steps=5" in found.text
+    assert json.loads(output.with_suffix(".json").read_text())["command"] in found.text
 
 
 def test_chance_is_where_the_curve_crosses_it():
@@ -78,6 +87,7 @@ def test_chance_is_where_the_curve_crosses_it():
         (["--models=a.keras", "--epsilons=-0.1,0.1"], "epsilon must be a finite number from 0 up, got -0.1"),
         (["--models=a.keras", "--epsilons=0,0.1", "--epsilon=0.1"], "epsilon is --epsilons here"),
         (["--models=a.keras,", "--epsilons=0,0.1"], "models must be paths or name=path, separated by commas"),
+        (["--report=sweep"], "report must be a file that ends in .html, got 'sweep'"),
         (["--redraw"], "output must be given with --redraw"),
         (["--redraw", "--output=nothing"], "output nothing must have the .csv and the .json"),
     ],

@@ -8,6 +8,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from eval import common, landscape
+from tests.eval.pages import Page
 
 QUICK = ["--dataset=digits", "--num_eval_examples=2", "--k=5", "--a=0.05", "--epsilon=0.1", "--surface_points=5"]
 
@@ -58,8 +59,11 @@ def test_landscape(digits_model, tmp_path, capsys, monkeypatch):
     pictures = [output.parent / f"landscape_{name}.png" for name in ("maxima", "traces", "surface")]
     assert all(picture.stat().st_size > 5000 for picture in pictures)
     pictures[0].unlink()
-    call("--redraw", f"--output={output}")
+    page = output.parent / "landscape.html"
+    call("--redraw", f"--output={output}", f"--report={page}")
     assert pictures[0].exists()
+    found = Page(page)
+    assert len(found.images) == 3 and "cosine with gradient" in found.text
 
 
 def test_it_goes_on_within_the_restarts_of_an_image(digits_model, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from eval import common, curve_files, training_curves
+from tests.eval.pages import Page
 
 
 @flagsaver.flagsaver
@@ -30,7 +31,10 @@ def test_runs_in_one_plot(tmp_path, capsys):
     write(tmp_path / "a", 3, float("nan"))
     write(tmp_path / "b", 2, 0.5)
     output = tmp_path / "new" / "training"
-    call(f"--models={tmp_path / 'a'},second={tmp_path / 'b'}", f"--output={output}")
+    page = tmp_path / "training.html"
+    call(f"--models={tmp_path / 'a'},second={tmp_path / 'b'}", f"--output={output}", f"--report={page}")
+    rows = {row[0]: row for row in Page(page).rows}
+    assert rows["a"][1:5] == ["30", "0.6667", "0.3333", ""] and rows["second"][1] == "20"
     printed = capsys.readouterr().out
     assert "a       step      30  cross-entropy 0.3333  natural 75.00%  trained on 50.00%" in printed
     with open(f"{output}.csv", newline="") as file:

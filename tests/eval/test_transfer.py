@@ -9,6 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from eval import common, transfer
+from tests.eval.pages import Page
 from tfrobust import datasets
 
 QUICK = ["--dataset=digits", "--num_eval_examples=60", "--epsilon=0.1", "--attack=pgd:steps=5:step_size=0.03"]
@@ -67,8 +68,10 @@ def test_matrix(digits_model, other_model, tmp_path, capsys, monkeypatch):
     picture = output.with_suffix(".png")
     size = picture.stat().st_size
     picture.unlink()
-    call("--redraw", f"--output={output}")
+    page = tmp_path / "matrix.html"
+    call("--redraw", f"--output={output}", f"--report={page}")
     assert picture.stat().st_size == size > 5000 and len(tried) == 3
+    assert ["first", "linear", f"{to_linear:.4g}"] in [row[:3] for row in Page(page).rows]
 
 
 def test_short_steps_are_told(digits_model, caplog, monkeypatch):

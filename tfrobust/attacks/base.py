@@ -52,6 +52,13 @@ def describe(configuration) -> str:
     return getattr(configuration, "__name__", None) or repr(configuration)
 
 
+def scaled(attack: Attack, factor: float) -> Attack:
+    """The same attack with epsilon, and its step sizes where it has any, times `factor`."""
+    if hasattr(attack, "scaled"):
+        return attack.scaled(factor)
+    return dataclasses.replace(attack, threat=attack.threat.scaled(factor))
+
+
 def input_gradient(logits_fn: LogitsFn, loss: LossFn, x: tf.Tensor, y) -> tf.Tensor:
     """Gradient of each example's own loss with respect to its pixels, of the shape and dtype of x [B, H, W, C].
 

@@ -9,7 +9,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfrobust.attacks.base import Attack, LogitsFn
+from tfrobust.attacks.base import Attack, LogitsFn, scaled
 from tfrobust.precision import AttackTwin, Precision, inference
 from tfrobust.threat_models import ThreatModel
 
@@ -50,6 +50,10 @@ class Transfer:
     def threat(self) -> ThreatModel:
         """The threat model of the attack."""
         return self.attack.threat
+
+    def scaled(self, factor) -> "Transfer":
+        """The same attack with epsilon and step sizes times `factor`, a float."""
+        return dataclasses.replace(self, attack=scaled(self.attack, factor))
 
     def __call__(
         self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
