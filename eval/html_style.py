@@ -6,7 +6,7 @@ CSS = """
   --ink: #1b1f24; --faint: #59636e; --paper: #ffffff; --card: #f4f6f8; --line: #d5dae0; --track: #e3e7ec;
   --natural: #8a94a0; --robust: #0b6bcb; --alarm: #b3261e; --alarm-card: #fdf0ee;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
     --ink: #e7eaee; --faint: #a2acb8; --paper: #14171a; --card: #1f2429; --line: #39414a; --track: #2d343b;
     --natural: #79838f; --robust: #5aa9f2; --alarm: #ff9c93; --alarm-card: #33201f;
@@ -94,7 +94,7 @@ footer { margin-top: 2.5rem; padding-top: .75rem; border-top: 1px solid var(--li
   td.words { min-width: 7rem; }
 }
 @media print {
-  :root { color-scheme: light; --ink: #000; --faint: #444; --paper: #fff; --card: #f2f2f2; --line: #bbb; }
+  :root { color-scheme: light; --ink: #000; --faint: #444; --line: #bbb; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   nav { display: none; }
   .scroll { overflow: visible; }
