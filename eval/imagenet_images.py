@@ -21,7 +21,7 @@ SQUASH = flags.DEFINE_bool(
     False,
     "As for Caffe's networks: images made square, whatever their proportions, and then cut.",
 )
-CLASSES = flags.DEFINE_list("classes", None, "Attack images of these synsets, in place of --num_classes.")
+ONLY = flags.DEFINE_list("only_synsets", None, "Attack images of these synsets, in place of --num_classes.")
 NUM_CLASSES = flags.DEFINE_integer("num_classes", 30, "Classes to attack images of.", lower_bound=2)
 PER_CLASS = flags.DEFINE_integer("images_per_class", 5, "Images of each class.", lower_bound=1)
 CANDIDATES = flags.DEFINE_integer("candidates", 4, "Look at so many times more images than are taken.", lower_bound=1)
@@ -66,7 +66,7 @@ def choose(classifier):
         num_classes=NUM_CLASSES.value,
         images_per_class=PER_CLASS.value,
         seed=common.SEED.value,
-        classes=None if CLASSES.value is None else [synsets.index(name) for name in CLASSES.value],
+        classes=None if ONLY.value is None else [synsets.index(name) for name in ONLY.value],
     )
     if picked.short:
         few = [f"{synsets[label]} ({count})" for label, count in picked.short.items()]
@@ -92,7 +92,7 @@ def _source():
         synsets, names = candidates.tfds_synsets()
         if SYNSETS.value:
             synsets, names = candidates.synsets_of(SYNSETS.value)
-        labels = None if CLASSES.value is None else [_label_of(name, synsets) for name in CLASSES.value]
+        labels = None if ONLY.value is None else [_label_of(name, synsets) for name in ONLY.value]
         found = candidates.from_tfds(data_flags.DATA_DIR.value, per_class=per_class, classes=labels)
         return found, synsets, names
     folder = data_flags.DATA_DIR.value
@@ -104,14 +104,14 @@ def _source():
         synsets, names = candidates.synsets_of(listed)
     else:
         synsets = names = candidates.folders_of(folder)
-    for name in CLASSES.value or ():
+    for name in ONLY.value or ():
         _label_of(name, synsets)
     found = candidates.from_folder(
         folder,
         synsets,
         per_class=per_class,
         num_classes=NUM_CLASSES.value * CANDIDATES.value,
-        only=CLASSES.value,
+        only=ONLY.value,
         seed=common.SEED.value,
     )
     return found, synsets, names
@@ -119,7 +119,7 @@ def _source():
 
 def _label_of(name, synsets):
     if name not in synsets:
-        raise ValueError(f"classes must be synsets that the classifier knows, got {name!r}")
+        raise ValueError(f"only_synsets must be synsets that the classifier knows, got {name!r}")
     return synsets.index(name)
 
 

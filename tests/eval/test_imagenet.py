@@ -138,7 +138,7 @@ def test_what_is_of_no_use_is_said_by_name(model, folder, caplog):
         (["--model={model}"], "data_dir must be given"),
         (["--model={model}", "--data_dir=/nowhere"], "/nowhere is no folder"),
         (["--model={model}", "--data_dir={folder}", "--images_per_class=6"], "num_classes must be at most"),
-        (["--model={model}", "--data_dir={folder}", "--classes=n1,n77"], "classes must be synsets that"),
+        (["--model={model}", "--data_dir={folder}", "--only_synsets=n1,n77"], "only_synsets must be synsets that"),
         (["--model={model}", "--data_dir={folder}", "--synsets={short}"], "synsets must be as many as the 6 classes"),
         (["--model={model}", "--data_dir={folder}", "--synsets=/none"], "/none cannot be read"),
         (["--model={model}", "--data_dir={folder}", "--epsilon_units=grey"], "epsilon_units must be some of"),
