@@ -34,11 +34,13 @@ class Rho(NamedTuple):
         al. 2016, eq. 15); images of norm 0 are left out.
       success_rate: the part of the images whose class has changed.
       sizes: of each image, [N].
+      classes: what the classifier takes each image for as it is, [N].
     """
 
     value: float
     success_rate: float
     sizes: np.ndarray
+    classes: np.ndarray
 
 
 class RhoMeter:
@@ -86,16 +88,16 @@ class RhoMeter:
                 choose_fn=functions.gradient_fn(),
                 differentiable=False,
             )
-            return relative_size(found.delta, x, norm, center), found.crossed
+            return relative_size(found.delta, x, norm, center), found.crossed, y
 
         self._measure = measure
 
     def __call__(self, images: np.ndarray, on_progress: Progress | None = None) -> Rho:
         """Measures images [N, H, W, C] in [0, 1]; `on_progress` is called with how many are done, and of how many."""
         _require_images(images)
-        sizes, crossed = _over_batches(self._measure, (images,), self._batch_size, on_progress)
+        sizes, crossed, classes = _over_batches(self._measure, (images,), self._batch_size, on_progress)
         measured = sizes[np.isfinite(sizes)]
-        return Rho(float(np.mean(measured)) if len(measured) else float("nan"), float(np.mean(crossed)), sizes)
+        return Rho(float(np.mean(measured)) if len(measured) else float("nan"), float(np.mean(crossed)), sizes, classes)
 
 
 class SignAttack:

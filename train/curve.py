@@ -59,10 +59,8 @@ class Curve(keras.callbacks.Callback):
     def _measure(self):
         if any(row["step"] == self._step for row in self._rows):
             return
-        classifier, size = self.model.classifier, metrics.batch_size_for(self._test.images.shape[1:])
-        predictions = classifier.predict(self._test.images, batch_size=size, verbose=0).argmax(axis=-1)
-        accuracy = float(np.mean(predictions == self._test.labels))
         found = self._meter(self._test.images)
+        accuracy = float(np.mean(found.classes == self._test.labels))
         row = {"step": self._step, "epoch": self._step / self._every, "accuracy": accuracy, "rho2": found.value}
         self._rows.append(row)
         with self._writer.as_default(step=self._step):
