@@ -36,11 +36,20 @@ def measure(found: study.Study, key: Mapping[str, object], classifier, test: dat
     suite = catalogue.parse(attacks, ThreatModel(common.NORM.value, epsilon))
     missing = {name: attack for name, attack in suite.items() if not found.has(*key.values(), name, epsilon)}
     if missing:
-        report = common.evaluate(classifier, test, common.Table(missing, False), on_progress=tables.show_progress)
-        tables.clear_progress()
-        for result in report.attacks:
+
+        def keep(result):
             row = {**key, "attack": result.name, "epsilon": epsilon}
             found.add({**row, "accuracy": result.accuracy, "seconds": round(result.seconds, 1)})
+
+        common.evaluate(
+            classifier,
+            test,
+            common.Table(missing, False),
+            on_result=keep,
+            on_skip=tables.refuse_skipped,
+            on_progress=tables.show_progress,
+        )
+        tables.clear_progress()
     return [found.get(*key.values(), name, epsilon) for name in suite]
 
 

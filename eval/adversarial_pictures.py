@@ -144,7 +144,7 @@ def _pictures(output):
     try:
         with np.load(f"{output}.npz") as file:
             return dict(zip(file["epsilons"].tolist(), file["x_adv"], strict=True))
-    except (OSError, KeyError, ValueError) as error:
+    except Exception as error:  # damage shows as anything from zipfile.BadZipFile to KeyError
         raise ValueError(f"output {output} must have the .npz with the pictures of this study: {error}") from error
 
 

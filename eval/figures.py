@@ -34,6 +34,13 @@ def legend_below(figure, axes, columns: int = 6) -> None:
 
 def png(figure, dpi: int = _DPI) -> bytes:
     """The figure as a PNG file."""
+    from matplotlib.text import Text
+
+    # Names and paths may have dollar signs in them; what is written at ticks by matplotlib itself may be mathematics.
+    ticks = {label for axes in figure.axes for label in (*axes.get_xticklabels(), *axes.get_yticklabels())}
+    for text in figure.findobj(Text):
+        if text not in ticks:
+            text.set_text(text.get_text().replace("\\$", "$").replace("$", "\\$"))
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi)
     return content.getvalue()

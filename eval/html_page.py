@@ -199,5 +199,5 @@ def page(title: str, heading: Any, lead: Html, sections: Mapping[str, Sequence[H
 def write(output: str, title: str, heading: Any, lead: Html, sections: Mapping[str, Sequence[Html]]) -> None:
     """Writes a `page`, whole or not at all, and says so."""
     with output_files.whole_file(output) as file:
-        file.write(page(title, heading, lead, sections).encode())
+        file.write(page(title, heading, lead, sections).encode(errors="xmlcharrefreplace"))
     print(f"saved {output}")

@@ -87,5 +87,7 @@ def _words(value):
 def _cell(value):
     if isinstance(value, float):
         # A number that was not measured.
-        return "" if math.isnan(value) else f"{value:.4g}"
+        if math.isnan(value):
+            return ""
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
     return str(value)

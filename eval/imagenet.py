@@ -11,7 +11,8 @@ one of --targeted_epsilons (figure 6), and by the targeted l2 attack of Carlini 
 classes out of those chosen, at random. top1 and top5 count the label, target_top1 and target_top5 the target.
 
 --epsilon_units says what an epsilon is: of pixels in [0, 1], which attacks keep there, or of pixels that are normalised
-by ImageNet's mean and deviation, which attacks do not clip: the document's experiments are of the second kind.
+by ImageNet's mean and deviation, which attacks do not clip: the document's experiments are of the second kind. Norms
+are in the same units; those of the l2 attack are means over the images that reach their targets.
 
 --output=reports/imagenet writes reports/imagenet.csv and .json, in which the images are listed, reports/imagenet.npz
 and the pictures reports/imagenet_targeted.png and _pictures.png; the same command goes on where it was stopped, and
@@ -36,7 +37,8 @@ from eval import (
     study,
 )
 from eval.imagenet_pictures import Pictures
-from tfrobust import loading
+from tfrobust import loading, precision
+from tfrobust.attacks import catalogue
 from tfrobust.threat_models import ThreatModel
 
 UNITS = flags.DEFINE_list("epsilon_units", list(imagenet_rows.UNITS), "Of epsilons: pixels, normalized, or both.")
@@ -78,6 +80,9 @@ def main() -> None:
         "targeted_steps": TARGETED_STEPS.value,
         "cw_steps": CW_STEPS.value,
         "cw_searches": CW_SEARCHES.value,
+        "cw_images": CW_IMAGES.value,
+        "pictures": PICTURES.value,
+        "precision": precision.resolve(common.PRECISION.value),
         "seed": common.SEED.value,
         "image_size": chosen["images"].shape[1],
         "squash": imagenet_images.SQUASH.value,
@@ -95,18 +100,19 @@ def main() -> None:
         first = {name: chosen[name][: CW_IMAGES.value] for name in ("images", "labels", "targets")}
         _attack(found, pictures, classifier, first, "pixels", float("inf"), aims=True)
     if output:
-        imagenet_figures.draw(f"{output}.png", found.settings, found.rows)
-        print(f"saved {output}.csv, .json and .npz, {output}_targeted.png and {output}_pictures.png")
+        drawn = imagenet_figures.draw(f"{output}.png", found.settings, found.rows)
+        print(f"saved {output}.csv, .json and .npz, {drawn}")
     page(found.settings, found.rows)
 
 
 def page(settings, rows) -> None:
     """The pictures and the rows as --report, where it is asked for."""
     output = output_files.OUTPUT.value
-    shown = {
-        "Label and target under targeted attacks": lambda path: imagenet_figures.draw_targeted(path, settings, rows),
-        "Images under attack": lambda path: imagenet_figures.draw_pictures(path, settings, f"{output}.npz"),
-    }
+    shown = {"Images under attack": lambda path: imagenet_figures.draw_pictures(path, settings, f"{output}.npz")}
+    if imagenet_figures.targeted_rows(rows):
+        shown["Label and target under targeted attacks"] = lambda path: imagenet_figures.draw_targeted(
+            path, settings, rows
+        )
     words = f"{imagenet_figures.caption(settings)}."
     html_study.write("Attacks on a classifier of ImageNet", words, settings, rows, shown, study.made_by(output))
 
@@ -121,7 +127,10 @@ def _check_flags():
     for name in UNITS.value or [""]:
         if name not in imagenet_rows.UNITS:
             raise ValueError(f"epsilon_units must be some of {', '.join(imagenet_rows.UNITS)}, got {name!r}")
-    for flag in (common.EPSILON, data_flags.NUM_EVAL_EXAMPLES):
+    if not flags.FLAGS["precision"].present:
+        # What normalised images are attacked with in any case.
+        flags.FLAGS.precision = "float32"
+    for flag in (common.EPSILON, data_flags.NUM_EVAL_EXAMPLES, common.ROWS):
         if flag.value is not None:
             raise ValueError(
                 f"{flag.name} is not for eval.imagenet, which has --epsilons, --num_classes, --images_per_class"
@@ -129,10 +138,12 @@ def _check_flags():
     if common.NORM.value != "linf":
         raise ValueError(f"norm must be linf here, got {common.NORM.value!r}")
     found = tuple(fraction_flag.values(flag) for flag in (epsilons_flag.EPSILONS, TARGETED_EPSILONS))
-    for epsilon in found[0]:
-        imagenet_rows.untargeted(common.ATTACKS.value or _DEFAULT_ATTACKS, ThreatModel("linf", epsilon))
-    for epsilon in found[1]:
-        ThreatModel("linf", epsilon)
+    for units in UNITS.value:
+        for epsilon in found[0]:
+            threat = ThreatModel("linf", epsilon, imagenet_rows.bounds(units, epsilon))
+            catalogue.parse(common.ATTACKS.value or _DEFAULT_ATTACKS, threat)
+        for epsilon in found[1]:
+            ThreatModel("linf", epsilon, imagenet_rows.bounds(units, epsilon))
     if html_page.REPORT.value and not output_files.OUTPUT.value:
         raise ValueError("report needs --output, where the pictures are kept")
     if output_files.OUTPUT.value:
@@ -152,16 +163,17 @@ def _attack(found, pictures, classifier, chosen, units, epsilon, *, aims):
     elif aims:
         attacks = imagenet_rows.targeted(threat, TARGETED_STEPS.value)
     else:
-        attacks = imagenet_rows.untargeted(common.ATTACKS.value or _DEFAULT_ATTACKS, threat)
+        attacks = catalogue.parse(common.ATTACKS.value or _DEFAULT_ATTACKS, threat)
     missing = {name: attack for name, attack in attacks.items() if not found.has(units, epsilon, name)}
 
     def keep(name, x_adv):
         pictures.keep(units, epsilon, name, imagenet_rows.in_pixels(units, x_adv))
 
-    for name, row in (
-        imagenet_rows.measure(seen, labels, targets, missing, aims=aims, on_images=keep) if missing else ()
-    ):
+    def add(name, row):
         found.add({"units": units, "epsilon": epsilon, "attack": name, "images": len(labels), **row})
+
+    if missing:
+        imagenet_rows.measure(seen, labels, targets, missing, aims=aims, on_row=add, on_images=keep)
     for name in attacks:
         print(_line(found.get(units, epsilon, name)), flush=True)
 

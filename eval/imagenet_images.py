@@ -50,22 +50,19 @@ def choose(classifier):
         if len(indices):
             readable.append(indices)
             logits.append(logits_of(images))
+            _check_synsets(logits[0].shape[1], synsets)
     for fault in faults:
         logging.warning("left out: %s", fault)
     if not readable:
         raise ValueError("data_dir must hold images that can be read, got none")
     logits, readable = np.concatenate(logits), np.concatenate(readable)
-    if logits.shape[1] != len(synsets):
-        raise ValueError(
-            f"synsets must be as many as the {logits.shape[1]} classes of the classifier, in their order, got "
-            f"{len(synsets)}: --synsets=FILE"
-        )
     picked = image_selection.select(
         logits,
         source.labels[readable],
         num_classes=NUM_CLASSES.value,
         images_per_class=PER_CLASS.value,
         seed=common.SEED.value,
+        names=synsets,
         classes=None if ONLY.value is None else [synsets.index(name) for name in ONLY.value],
     )
     if picked.short:
@@ -87,40 +84,45 @@ def choose(classifier):
 
 def _source():
     """Candidates, and the synsets and names of the classifier's classes."""
-    per_class = PER_CLASS.value * CANDIDATES.value
-    if IMAGENET2012.value:
-        synsets, names = candidates.tfds_synsets()
-        if SYNSETS.value:
-            synsets, names = candidates.synsets_of(SYNSETS.value)
-        labels = None if ONLY.value is None else [_label_of(name, synsets) for name in ONLY.value]
-        found = candidates.from_tfds(data_flags.DATA_DIR.value, per_class=per_class, classes=labels)
-        return found, synsets, names
+    some = {
+        "per_class": PER_CLASS.value * CANDIDATES.value,
+        "num_classes": NUM_CLASSES.value * CANDIDATES.value,
+        "only": ONLY.value,
+        "seed": common.SEED.value,
+    }
     folder = data_flags.DATA_DIR.value
-    if not folder:
+    if not folder and not IMAGENET2012.value:
         raise ValueError("data_dir must be given: --data_dir=FOLDER, which holds a folder of images for each synset")
-    beside = [SYNSETS.value] if SYNSETS.value else [f"{folder}/synsets.txt", f"{folder}/../synsets.txt"]
-    listed = next((path for path in beside if os.path.isfile(path)), SYNSETS.value)
+    beside = [f"{folder}/synsets.txt", f"{folder}/../synsets.txt"] if folder and not IMAGENET2012.value else []
+    listed = SYNSETS.value or next((path for path in beside if os.path.isfile(path)), None)
     if listed:
         synsets, names = candidates.synsets_of(listed)
     else:
-        synsets = names = candidates.folders_of(folder)
-    for name in ONLY.value or ():
-        _label_of(name, synsets)
-    found = candidates.from_folder(
-        folder,
-        synsets,
-        per_class=per_class,
-        num_classes=NUM_CLASSES.value * CANDIDATES.value,
-        only=ONLY.value,
-        seed=common.SEED.value,
-    )
-    return found, synsets, names
+        synsets = names = candidates.tfds_synsets() if IMAGENET2012.value else candidates.folders_of(folder)
+    _check_only(synsets)
+    if IMAGENET2012.value:
+        return candidates.from_tfds(folder, synsets, **some), synsets, names
+    return candidates.from_folder(folder, synsets, **some), synsets, names
 
 
-def _label_of(name, synsets):
-    if name not in synsets:
-        raise ValueError(f"only_synsets must be synsets that the classifier knows, got {name!r}")
-    return synsets.index(name)
+def _check_only(synsets):
+    """What can be wrong with --only_synsets."""
+    names = ONLY.value
+    if names is None:
+        return
+    unknown = [name for name in names if name not in synsets]
+    if unknown:
+        raise ValueError(f"only_synsets must be synsets that the classifier knows, got {unknown[0]!r}")
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"only_synsets must be two or more, each once, got {names}: targets are other ones")
+
+
+def _check_synsets(num_classes, synsets):
+    if num_classes != len(synsets):
+        raise ValueError(
+            f"synsets must be as many as the {num_classes} classes of the classifier, in their order, got "
+            f"{len(synsets)}: --synsets=FILE"
+        )
 
 
 def _some(names):

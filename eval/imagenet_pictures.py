@@ -7,25 +7,31 @@ import tensorflow as tf
 
 from eval import imagenet_rows, output_files
 
+NATURAL = "natural"
+_OF_EACH = ("images", "classes", "names", "confidences")
+
 
 class Shown(NamedTuple):
     """Images of one attack, and what the classifier makes of them.
 
     Attributes:
-      title: units, epsilon and attack.
+      attack: units and attack, or `NATURAL`.
+      epsilon: infinity where there is none.
       images: float32 [N, H, W, 3], pixels.
-      predictions: names of classes [N].
+      classes, names: of the predictions [N].
       confidences: [N].
     """
 
-    title: str
+    attack: str
+    epsilon: float
     images: np.ndarray
-    predictions: list[str]
+    classes: np.ndarray
+    names: np.ndarray
     confidences: np.ndarray
 
 
 class Pictures:
-    """The first images under every attack at its first epsilon, in a .npz file.
+    """The first images under every attack at its first epsilon above 0, in a .npz file.
 
     Args:
       path: of the file; None keeps nothing.
@@ -41,23 +47,26 @@ class Pictures:
         self._path, self._logits = path, imagenet_rows.logits_in_batches(classifier)
         self._count, self._names = count, chosen["all_names"]
         self._shown = read(path) if path and resumes else []
-        if path and not self._shown:
-            self._add("natural", chosen["images"])
+        self._add(NATURAL, np.inf, chosen["images"])
 
     def keep(self, units: str, epsilon: float, attack: str, images: np.ndarray) -> None:
         """Keeps the first images [N, H, W, 3] in pixels, unless there are some of this attack and these units."""
-        start = f"{units}, {attack}"
-        if self._path and not any(shown.title.startswith(start) for shown in self._shown):
-            self._add(start if np.isinf(epsilon) else f"{start}, epsilon {epsilon:g}", images)
+        if epsilon:
+            self._add(f"{units}, {attack}", epsilon, images)
 
-    def _add(self, title, images):
+    def _add(self, attack, epsilon, images):
+        if not self._path or any(shown.attack == attack for shown in self._shown):
+            return
         images = images[: self._count]
         probabilities = tf.nn.softmax(self._logits(images)).numpy()
-        names = [self._names[i] for i in probabilities.argmax(axis=1)]
-        self._shown.append(Shown(title, images, names, probabilities.max(axis=1)))
+        classes = probabilities.argmax(axis=1)
+        names = np.array([self._names[i] for i in classes])
+        self._shown.append(Shown(attack, epsilon, images, classes, names, probabilities.max(axis=1)))
+        arrays = {"attacks": [shown.attack for shown in self._shown], "epsilons": [s.epsilon for s in self._shown]}
+        for number, shown in enumerate(self._shown):
+            arrays |= {f"{name}_{number}": getattr(shown, name) for name in _OF_EACH}
         with output_files.whole_file(self._path) as file:
-            columns = list(zip(*self._shown, strict=True))
-            np.savez_compressed(file, **{name: np.array(c) for name, c in zip(Shown._fields, columns, strict=True)})
+            np.savez_compressed(file, **arrays)
 
 
 def read(path: str) -> list[Shown]:
@@ -68,7 +77,9 @@ def read(path: str) -> list[Shown]:
     """
     try:
         with np.load(path) as file:
-            columns = [file[name] for name in Shown._fields]
-            return [Shown(str(title), *rest) for title, *rest in zip(*columns, strict=True)]
+            return [
+                Shown(str(attack), float(epsilon), *(file[f"{name}_{number}"] for name in _OF_EACH))
+                for number, (attack, epsilon) in enumerate(zip(file["attacks"], file["epsilons"], strict=True))
+            ]
     except Exception as error:  # damage shows as anything from zipfile.BadZipFile to KeyError
         raise ValueError(f"output must have this study's pictures, {path} cannot be read: {error}") from error

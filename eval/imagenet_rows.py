@@ -1,6 +1,7 @@
 """The attacks of eval.imagenet in pixels or in normalised units, and what is counted: ranks of labels and targets."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from eval import common, tables
 from tfrobust import losses, precision, top_k
-from tfrobust.attacks import PGD, CarliniWagnerL2, catalogue
+from tfrobust.attacks import PGD, CarliniWagnerL2
 from tfrobust.attacks.base import Attack
 from tfrobust.attacks.minimum_norm import WithinBall
 from tfrobust.datasets import Arrays
@@ -41,22 +42,25 @@ def view(units: str, classifier, images: np.ndarray, epsilon: float) -> View:
     """Pixels, which attacks keep in [0, 1]; or pixels less ImageNet's mean over its deviation by channel, which they do
     not clip, as in Madan and Anand's experiments: epsilon is then another number of grey levels in each channel."""
     if units == "pixels":
-        return View(classifier, images, (0.0, 1.0))
+        return View(classifier, images, bounds(units, epsilon))
     mean, deviation = np.float32(CHANNEL_MEAN), np.float32(CHANNEL_DEVIATION)
     inference = precision.inference(classifier)
-    # Wide enough that nothing is ever clipped; not wider, because rounding is measured by it.
-    bound = float(np.ceil(epsilon + 1 / deviation.min()))
-    return View(lambda z: inference(z * deviation + mean), (images - mean) / deviation, (-bound, bound))
+    return View(lambda z: inference(z * deviation + mean), (images - mean) / deviation, bounds(units, epsilon))
+
+
+def bounds(units: str, epsilon: float) -> tuple[float, float]:
+    """The lowest and highest value of these units: pixels are from 0 to 1; what is normalised has no bounds, and gets
+    some that no image reaches."""
+    if units == "pixels":
+        return (0.0, 1.0)
+    # Not wider, because rounding is measured by it.
+    bound = math.ceil(epsilon + 1 / min(CHANNEL_DEVIATION))
+    return (-float(bound), float(bound))
 
 
 def in_pixels(units: str, images: np.ndarray) -> np.ndarray:
     """Images of these units with pixels in [0, 1], or beyond where nothing was clipped."""
     return images if units == "pixels" else images * np.float32(CHANNEL_DEVIATION) + np.float32(CHANNEL_MEAN)
-
-
-def untargeted(text: str, threat: ThreatModel) -> dict[str, Attack]:
-    """The attacks of --attacks within a threat model."""
-    return catalogue.parse(text, threat)
 
 
 def targeted(threat: ThreatModel, steps: int) -> dict[str, Attack]:
@@ -75,40 +79,61 @@ def carlini_wagner(shape, steps: int, binary_search_steps: int) -> dict[str, Att
 
 
 def measure(
-    seen: View, labels: np.ndarray, targets: np.ndarray, attacks: Mapping[str, Attack], *, aims: bool, on_images=None
-):
-    """Yields for each attack its name and its MEASURES.
+    seen: View,
+    labels: np.ndarray,
+    targets: np.ndarray,
+    attacks: Mapping[str, Attack],
+    *,
+    aims: bool,
+    on_row: Callable[[str, dict], None],
+    on_images: Callable[[str, np.ndarray], None],
+) -> None:
+    """Runs attacks; `on_row` gets each one's name and its MEASURES as soon as they are known.
+
+    Norms are in the units of `seen`: of normalised images they count deviations. Those of an attack without a budget
+    are means over the images that have reached their targets, NaN if none has.
 
     Args:
       labels, targets: [N].
       aims: whether the attacks are targeted.
-      on_images: called with each attack's name and its images, in the units of `seen`.
+      on_images: called with each attack's name and its images, in the units of `seen`, before `on_row`.
+
+    Raises:
+      ValueError: if the classifier has no gradient.
     """
-    found = []
+    found = {}
     ranks = ranks_of(seen.classifier)
 
     def look(name, x_adv):
         delta = (x_adv - seen.images).reshape(len(x_adv), -1)
         of_label, of_target = ranks(x_adv, labels), ranks(x_adv, targets)
-        found.append(
-            {
-                "top1": float(np.mean(of_label < 1)),
-                "top5": float(np.mean(of_label < 5)),
-                "target_top1": float(np.mean(of_target < 1)) if aims else float("nan"),
-                "target_top5": float(np.mean(of_target < 5)) if aims else float("nan"),
-                "mean_l2": float(np.linalg.norm(delta, axis=1).mean()),
-                "mean_linf": float(np.abs(delta).max(axis=1).mean()),
-            }
-        )
-        if on_images:
-            on_images(name, x_adv)
+        # Where it found nothing, an attack without a budget returns the image as it is.
+        counted = delta[of_target < 1] if isinstance(attacks[name], WithinBall) else delta
+        found[name] = {
+            "top1": float(np.mean(of_label < 1)),
+            "top5": float(np.mean(of_label < 5)),
+            "target_top1": float(np.mean(of_target < 1)) if aims else math.nan,
+            "target_top5": float(np.mean(of_target < 5)) if aims else math.nan,
+            "mean_l2": float(np.linalg.norm(counted, axis=1).mean()) if len(counted) else math.nan,
+            "mean_linf": float(np.abs(counted).max(axis=1).mean()) if len(counted) else math.nan,
+        }
+        on_images(name, x_adv)
+
+    def keep(result):
+        tables.clear_progress()
+        on_row(result.name, {**found[result.name], "seconds": round(result.seconds, 1)})
 
     data = Arrays(seen.images, targets if aims else labels)
     table = common.Table(dict(attacks), False)
-    report = common.evaluate(seen.classifier, data, table, on_images=look, on_progress=tables.show_progress)
-    tables.clear_progress()
-    for result, row in zip(report.attacks, found, strict=True):
-        yield result.name, {**row, "seconds": round(result.seconds, 1)}
+    common.evaluate(
+        seen.classifier,
+        data,
+        table,
+        on_images=look,
+        on_result=keep,
+        on_skip=tables.refuse_skipped,
+        on_progress=tables.show_progress,
+    )
 
 
 def ranks_of(classifier):

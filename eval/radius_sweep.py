@@ -75,7 +75,9 @@ def measure(classifier, test: datasets.Arrays, report: reports.Report, rows: com
             tables.show_progress(f"report, epsilon {number} of {len(parts)}, {name}", done, total)
 
         attack = scaled(rows.attacks[row.name], part)
-        found = common.evaluate(classifier, some, common.Table({row.name: attack}, False), on_progress=progress)
+        found = common.evaluate(
+            classifier, some, common.Table({row.name: attack}, False), warn=False, on_progress=progress
+        )
         fallen = np.isinf(fell_at) & (found.predictions != some.labels)
         fell_at[fallen] = attack.threat.epsilon
         x_adv[fallen], predictions[fallen] = found.x_adv[fallen], found.predictions[fallen]

@@ -38,6 +38,8 @@ def main() -> None:
     html_page.check_report_path()
     if study.redrawn(COLUMNS, draw, page):
         return
+    if common.ATTACKS.value is not None:
+        raise ValueError("attacks is not for this program, which has --iterations and --step_sizes")
     threat = common.threat_model()
     if not threat.epsilon:
         raise ValueError("epsilon must be above 0: steps are compared with it")

@@ -101,14 +101,18 @@ def output_to_redraw() -> str | None:
 def redrawn(columns: Mapping[str, type], draw, page=None) -> bool:
     """With --redraw, calls `draw(path, settings, rows)` for --output's PNG, and `page(settings, rows)` if there is one.
 
+    `draw` may return the names of other files that it wrote instead.
+
     Returns:
       Whether it did.
     """
     output = output_to_redraw()
     if output:
         settings, rows = read(output, columns)
-        draw(f"{output}.png", settings, rows)
-        print(f"saved {output}.png")
+        if not rows:
+            raise ValueError(f"output {output} has no rows yet")
+        drawn = draw(f"{output}.png", settings, rows)
+        print(f"saved {drawn or f'{output}.png'}")
         if page:
             page(settings, rows)
     return output is not None

@@ -75,6 +75,11 @@ def show_progress(name: str, done: int, total: int) -> None:
         print(f"\r{name}: {done}/{total}", end="", file=sys.stderr, flush=True)
 
 
+def refuse_skipped(name: str, reason: str) -> None:
+    """Raises ValueError: for studies, in which an attack that cannot be run leaves a hole."""
+    raise ValueError(f"{name} cannot be run: {reason}")
+
+
 def clear_progress() -> None:
     """Removes the counter."""
     if sys.stderr.isatty():

@@ -60,6 +60,8 @@ def main() -> None:
         return
     if len(named_models.MODELS.value or ()) < 2:
         raise ValueError(f"models must be two or more paths, separated by commas, got {named_models.MODELS.value}")
+    if common.ATTACKS.value is not None:
+        raise ValueError("attacks is not for this program, which has --attack")
     threat = common.threat_model()
     _, attack = common.single_attack(ATTACK, threat)
     models = named_models.load()
@@ -123,14 +125,10 @@ def _measure(found, models, test, attack):
             common.Table(rows, False),
             on_clean=lambda accuracy, _, clean=clean: clean.append(accuracy),
             on_result=keep,
-            on_skip=_refuse,
+            on_skip=tables.refuse_skipped,
             on_progress=tables.show_progress,
         )
         tables.clear_progress()
-
-
-def _refuse(name, reason):
-    raise ValueError(f"models must have gradients for this attack, {name} has none: {reason}")
 
 
 def _mean(values):

@@ -87,17 +87,23 @@ def test_synsets_and_their_names(tmp_path):
 
 def test_tfds():
     tfds = pytest.importorskip("tensorflow_datasets")
-    synsets, _ = candidates.tfds_synsets()
+    synsets = candidates.tfds_synsets()
     assert len(synsets) == 1000 and synsets[0] == "n01440764" and list(synsets) == sorted(synsets)
     with tfds.testing.mock_data(num_examples=12):
-        found = candidates.from_tfds(None, per_class=1)
+        found = candidates.from_tfds(None, synsets, per_class=1)
         assert 0 < len(found) <= 12 and len(set(found.labels.tolist())) == len(found)
         images, _, faults = found.decode(range(len(found)), 32)
         assert len(images) + len(faults) == len(found) and images.shape[1:] == (32, 32, 3)
-        label = int(found.labels[0])
-        assert set(candidates.from_tfds(None, per_class=9, classes=[label]).labels.tolist()) == {label}
+        # A classifier with another order of the classes.
+        name = synsets[found.labels[0]]
+        other = candidates.from_tfds(None, ["n0", *reversed(synsets)], per_class=9, only=[name])
+        assert set(other.labels.tolist()) == {1000 - int(found.labels[0])}
+        few = [candidates.from_tfds(None, synsets, per_class=9, num_classes=500, seed=s).labels for s in (1, 2)]
+        assert few[0].tolist() != few[1].tolist()
+        with pytest.raises(ValueError, match="synsets must be some of imagenet2012's, got n1, n2, n3"):
+            candidates.from_tfds(None, SYNSETS, per_class=1)
 
 
 def test_tfds_that_was_not_prepared(tmp_path):
     with pytest.raises(OSError, match="imagenet2012 must have been prepared by TensorFlow Datasets"):
-        candidates.from_tfds(tmp_path, per_class=1)
+        candidates.from_tfds(tmp_path, candidates.tfds_synsets(), per_class=1)

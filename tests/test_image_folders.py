@@ -62,6 +62,12 @@ def test_deep_pixels_are_refused(tmp_path):
         image_folders.read_image(tmp_path / "deep.png")
 
 
+def test_an_image_that_is_all_length_is_refused(tmp_path):
+    save(tmp_path / "thin.png", "white", size=(3, 200))
+    with pytest.raises(image_folders.ImageFolderError, match=r"thin\.png is 3x200 pixels: too long for a square of it"):
+        image_folders.read_image(tmp_path / "thin.png", 20)
+
+
 def test_the_middle_is_cut_out_of_a_wide_image(tmp_path):
     # 224 of 256 rows, and as many columns in the middle: the left and right thirds are not seen.
     wide = np.zeros([256, 3 * 256, 3], np.uint8)

@@ -9,13 +9,13 @@ LOGITS = np.array([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0, 3.0], [5.0, 5.0, 0.0, 0
 
 
 def test_ranks():
-    assert top_k.ranks(LOGITS, [0, 0, 1, 2]).tolist() == [0, 3, 0.5, 1.5]
+    assert top_k.ranks(LOGITS, [0, 0, 1, 2]).tolist() == [0, 3, 1, 3]
 
 
 def test_accuracy():
-    assert top_k.accuracy(LOGITS, [1, 1, 0, 0], 1) == 0.25
-    assert top_k.accuracy(LOGITS, [1, 1, 0, 0], 2) == 0.75
-    assert top_k.accuracy(LOGITS, [1, 1, 0, 0], 3) == 1
+    assert top_k.accuracy(LOGITS, [1, 1, 0, 0], 1) == 0
+    assert top_k.accuracy(LOGITS, [1, 1, 0, 0], 2) == 0.5
+    assert top_k.accuracy(LOGITS, [1, 1, 0, 0], 3) == 0.75
 
 
 def test_logits_that_are_no_numbers():

@@ -1,7 +1,7 @@
 """Images of ImageNet from which some are chosen: where they are, what they show, and the images themselves on request.
 
     found = from_folder("/data/imagenet/val", synsets, per_class=10)
-    images, readable = found.decode(range(100), size=224)
+    images, readable, faults = found.decode(range(100), size=224)
 
 A source is a folder with a folder for each synset, or what TensorFlow Datasets has prepared of ImageNet 2012.
 """
@@ -99,7 +99,7 @@ def from_folder(
     Args:
       synsets: in the order of the classifier's classes.
       per_class: the most images of a class; which ones depends on the seed.
-      num_classes: the most classes; default: all.
+      num_classes: the most classes; default: all. Which ones depends on the seed.
       only: these synsets and no others.
 
     Raises:
@@ -109,65 +109,69 @@ def from_folder(
     require_integer("per_class", per_class, 1)
     found = image_folders.files_by_class(folder)
     label_of = {synset: label for label, synset in enumerate(synsets)}
+    known = [name for name in found if name in label_of]
     unknown = [name for name in found if name not in label_of]
-    found = {name: paths for name, paths in found.items() if name in label_of}
-    if not found:
+    if not known:
         raise image_folders.ImageFolderError(
             f"{folder} holds no folder of a synset that the classifier knows, but {', '.join(unknown[:5])}"
         )
-    if only is not None:
-        missing = [name for name in only if name not in found]
-        if missing:
-            raise image_folders.ImageFolderError(f"{folder} holds no images of {', '.join(missing)}")
+    missing = [name for name in only or () if name not in found]
+    if missing:
+        raise image_folders.ImageFolderError(f"{folder} holds no images of {', '.join(missing)}")
     random = np.random.RandomState(seed)
-    names = list(found if only is None else only)
-    if num_classes is not None and only is None:
-        require_integer("num_classes", num_classes, 1)
-        names = sorted(random.permutation(names)[:num_classes].tolist())
     paths, labels = [], []
-    for name in names:
+    for name in _some(known, num_classes, only, random):
         of_class = [found[name][i] for i in random.permutation(len(found[name]))[:per_class]]
         paths += of_class
         labels += [label_of[name]] * len(of_class)
     return Candidates(paths, labels, unknown=unknown)
 
 
-def tfds_synsets() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The synsets of TFDS's ImageNet 2012 in the order of its labels, and once more as their names."""
+def tfds_synsets() -> tuple[str, ...]:
+    """The synsets of TFDS's ImageNet 2012 in the order of its labels, which is that of their names."""
     import tensorflow_datasets as tfds  # slow to import
 
-    synsets = tuple(tfds.builder(TFDS_NAME, try_gcs=False).info.features["label"].names)
-    return synsets, synsets
+    return tuple(tfds.builder(TFDS_NAME, try_gcs=False).info.features["label"].names)
 
 
 def from_tfds(
-    data_dir: str | os.PathLike | None, *, per_class: int, classes: Sequence[int] | None = None
+    data_dir: str | os.PathLike | None,
+    synsets: Sequence[str],
+    *,
+    per_class: int,
+    num_classes: int | None = None,
+    only: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> Candidates:
-    """The first images of each class in TFDS's validation split of ImageNet 2012, whose classes are synsets in order.
+    """Images of TFDS's validation split of ImageNet 2012: of each class the first ones, in its fixed order.
 
     Args:
       data_dir: TFDS's folder; default: TFDS_DATA_DIR, or TFDS's own.
-      per_class: the most images of a class.
-      classes: these labels and no others.
+      synsets, per_class, num_classes, only, seed: as in `from_folder`, but that the seed chooses classes alone.
 
     Raises:
-      ValueError: for a number below 1.
+      ValueError: for numbers below 1, or synsets of which ImageNet 2012 has none.
       OSError: if it has not been prepared there, or cannot be read.
     """
     import tensorflow_datasets as tfds  # slow to import
 
     require_integer("per_class", per_class, 1)
-    wanted = None if classes is None else set(classes)
+    theirs = tfds_synsets()
+    label_of = {synset: label for label, synset in enumerate(synsets)}
+    known = [name for name in theirs if name in label_of]
+    if not known:
+        raise ValueError(f"synsets must be some of {TFDS_NAME}'s, got {', '.join(list(synsets)[:5])}")
+    wanted = set(_some(known, num_classes, only, np.random.RandomState(seed)))
     names, labels, contents, count = [], [], [], {}
     try:
         builder = tfds.builder(TFDS_NAME, data_dir=data_dir or os.environ.get("TFDS_DATA_DIR"), try_gcs=False)
         decoders = {"image": tfds.decode.SkipDecoding()}
         for example in builder.as_dataset(split="validation", decoders=decoders, shuffle_files=False):
-            label = int(example["label"])
-            if count.get(label, 0) < per_class and (wanted is None or label in wanted):
-                count[label] = count.get(label, 0) + 1
+            synset = theirs[int(example["label"])]
+            if synset in wanted and count.get(synset, 0) < per_class:
+                count[synset] = count.get(synset, 0) + 1
                 names.append(example["file_name"].numpy().decode())
-                labels.append(label)
+                labels.append(label_of[synset])
                 contents.append(example["image"].numpy())
     except Exception as error:  # TFDS and the file systems below it share no narrower class
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -175,3 +179,13 @@ def from_tfds(
             f"{TFDS_NAME} must have been prepared by TensorFlow Datasets, which asks you to download ImageNet: {line}"
         ) from error
     return Candidates(names, labels, contents)
+
+
+def _some(known, num_classes, only, random):
+    """The classes to take: `only`, or as many as asked for at random, or all."""
+    if only is not None:
+        return list(only)
+    if num_classes is None:
+        return list(known)
+    require_integer("num_classes", num_classes, 1)
+    return sorted(random.permutation(known)[:num_classes].tolist())

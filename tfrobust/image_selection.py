@@ -19,7 +19,7 @@ class Selection:
 
     Attributes:
       classes: in the order in which they were chosen.
-      indices: of the images [num_classes * images_per_class], class by class.
+      indices: of the images [num_classes * images_per_class]: one of each class, then the next of each.
       short: the classes that had too few images that are classified correctly, and how many they had.
     """
 
@@ -36,6 +36,7 @@ def select(
     images_per_class: int,
     seed: int,
     classes: Sequence[int] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Selection:
     """Chooses classes and images.
 
@@ -49,6 +50,7 @@ def select(
       images_per_class: how many correctly classified images of each, the first ones.
       seed: of the first class.
       classes: these and no others, instead of `num_classes` different ones.
+      names: of all classes, for messages.
 
     Raises:
       ValueError: if there are not so many classes with so many images.
@@ -59,12 +61,16 @@ def select(
     correct = np.argmax(logits, axis=1) == labels
     of_class = {int(label): np.flatnonzero(correct & (labels == label)) for label in np.unique(labels)}
     short = {label: len(found) for label, found in of_class.items() if len(found) < images_per_class}
+
+    def described(labels):
+        parts = [f"{names[label] if names else label} ({len(of_class.get(label, ()))})" for label in labels]
+        return ", ".join(parts[:8]) + (f" and {len(parts) - 8} more" if len(parts) > 8 else "")
+
     if classes is not None:
         lacking = [label for label in classes if label in short or label not in of_class]
         if lacking:
-            described = ", ".join(f"{label} ({len(of_class.get(label, ()))})" for label in lacking)
             raise ValueError(
-                f"classes must have {images_per_class} correctly classified images each, not so: {described}"
+                f"classes must have {images_per_class} correctly classified images each, not so: {described(lacking)}"
             )
         chosen = list(classes)
     else:
@@ -73,10 +79,11 @@ def select(
             raise ValueError(
                 f"num_classes must be at most {len(eligible)}, the number of classes with {images_per_class} "
                 f"correctly classified images, got {num_classes}"
+                + (f"; fewer have {described(short)}" if short else "")
             )
         means = np.stack([logits[of_class[label]].mean(axis=0, dtype=np.float64) for label in eligible])
         chosen = [eligible[i] for i in _farthest(means, num_classes, seed)]
-    indices = np.concatenate([of_class[label][:images_per_class] for label in chosen])
+    indices = np.stack([of_class[label][:images_per_class] for label in chosen], axis=1).ravel()
     return Selection(tuple(chosen), indices, short)
 
 

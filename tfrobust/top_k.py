@@ -4,9 +4,9 @@ import numpy as np
 
 
 def ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes have a larger logit than the label's, [N, K] logits and [N] labels -> [N]: 0 where it is first.
+    """How many classes are as likely as the label or likelier, [N, K] logits and [N] labels -> [N]: 0 if it is first.
 
-    A class with the same logit counts half: a classifier that cannot tell its classes apart is not right.
+    A class with the same logit counts against it: a classifier that cannot tell two classes apart is right in neither.
 
     Raises:
       ValueError: for logits that are not finite.
@@ -14,7 +14,7 @@ def ranks(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if not np.isfinite(logits).all():
         raise ValueError("logits must be finite, got NaN or infinity")
     own = np.take_along_axis(logits, np.asarray(labels)[:, None], axis=1)
-    return np.sum(logits > own, axis=1) + (np.sum(logits == own, axis=1) - 1) / 2
+    return np.sum(logits >= own, axis=1) - 1
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:

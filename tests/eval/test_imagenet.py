@@ -10,7 +10,8 @@ from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
-from eval import common, imagenet, imagenet_rows
+from eval import common, imagenet, imagenet_pictures, imagenet_rows
+from tests.eval.pages import Page
 from tfrobust.models.imagenet import CHANNEL_DEVIATION, CHANNEL_MEAN
 
 SIZE = 12
@@ -115,6 +116,23 @@ def test_rows_and_pictures(model, folder, tmp_path, capsys, monkeypatch):
     assert [path.stat().st_size for path in pictures] == sizes and len(measured) == 8
 
 
+def test_more_pictures_than_images_of_the_l2_attack(model, folder, tmp_path):
+    output = tmp_path / "few"
+    arguments = ["--pictures=3", "--cw_images=1", "--epsilon_units=pixels", "--targeted_epsilons=", "--epsilons=0,0.6"]
+    page = tmp_path / "few.html"
+    call(f"--model={model}", f"--data_dir={folder}", f"--output={output}", f"--report={page}", *arguments)
+    shown = imagenet_pictures.read(f"{output}.npz")
+    assert [(one.attack, one.epsilon, len(one.images)) for one in shown] == [
+        ("natural", np.inf, 3),
+        ("pixels, fgsm", 0.6, 3),
+        ("pixels, pgd:steps=4", 0.6, 3),
+        ("pixels, cw_l2, targeted", np.inf, 1),
+    ]
+    # One of each class, and all of them right.
+    assert len(set(shown[0].classes)) == 3
+    assert not (tmp_path / "few_targeted.png").exists() and "Images under attack" in Page(page).text
+
+
 def test_units():
     x = np.random.default_rng(0).random((2, 4, 4, 3), np.float32)
     seen = imagenet_rows.view("normalized", lambda pixels: pixels, x, 0.6)
@@ -137,13 +155,15 @@ def test_what_is_of_no_use_is_said_by_name(model, folder, caplog):
         (["--data_dir={folder}"], "model must be given"),
         (["--model={model}"], "data_dir must be given"),
         (["--model={model}", "--data_dir=/nowhere"], "/nowhere is no folder"),
-        (["--model={model}", "--data_dir={folder}", "--images_per_class=6"], "num_classes must be at most"),
+        (["--model={model}", "--data_dir={folder}", "--images_per_class=6"], "fewer have n0 (5)"),
         (["--model={model}", "--data_dir={folder}", "--only_synsets=n1,n77"], "only_synsets must be synsets that"),
         (["--model={model}", "--data_dir={folder}", "--synsets={short}"], "synsets must be as many as the 6 classes"),
         (["--model={model}", "--data_dir={folder}", "--synsets=/none"], "/none cannot be read"),
         (["--model={model}", "--data_dir={folder}", "--epsilon_units=grey"], "epsilon_units must be some of"),
         (["--model={model}", "--data_dir={folder}", "--epsilon=0.1"], "epsilon is not for eval.imagenet"),
         (["--model={model}", "--data_dir={folder}", "--epsilons=0.1,8"], "epsilon must be at most 1"),
+        (["--model={model}", "--data_dir={folder}", "--only_synsets=n1"], "only_synsets must be two or more"),
+        (["--model={model}", "--data_dir={folder}", "--report=a.html"], "report needs --output"),
         (["--model={model}", "--data_dir={folder}", "--attacks=pgdd"], "pgdd"),
         (["--model={model}", "--network=vgg11"], "network must not be given with --model"),
         (["--model={model}", "--weights=w.npz"], "weights are those of a --network"),
