@@ -158,9 +158,7 @@ def warn_of_short_steps(attack) -> None:
     """Warns, once, of a PGD attack whose steps together are shorter than epsilon; also of one within another attack."""
     while not hasattr(attack, "reach") and hasattr(attack, "attack"):
         attack = attack.attack
-    if not hasattr(attack, "reach") or attack in _warned:
-        return
-    if attack.reach < 0.999 * attack.threat.epsilon:
+    if hasattr(attack, "reach") and attack.reach < 0.999 * attack.threat.epsilon and attack not in _warned:
         _warned.append(attack)
         logging.warning(
             "%d steps of %g reach %g, less than epsilon %g: they cannot cross the ball, accuracy may look too high",
