@@ -46,7 +46,14 @@ def png(figure, dpi: int = _DPI) -> bytes:
     return content.getvalue()
 
 
-def save(figure, path: str) -> None:
-    """Writes the figure as PNG, whole or not at all."""
+def save(figure, path: str, *, photographs: bool = False) -> None:
+    """Writes the figure as PNG, whole or not at all; one of photographs in 256 colours, a third of the size."""
+    content = png(figure)
+    if photographs:
+        from PIL import Image
+
+        reduced = io.BytesIO()
+        Image.open(io.BytesIO(content)).convert("RGB").quantize(256).save(reduced, format="png", optimize=True)
+        content = reduced.getvalue()
     with output_files.whole_file(path) as file:
-        file.write(png(figure))
+        file.write(content)

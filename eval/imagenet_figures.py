@@ -82,7 +82,7 @@ def draw_pictures(path: str, settings, kept: str) -> None:
     for axes, attack in zip(panels[:, 0], shown, strict=True):
         words = attack.attack.replace(", ", "\n").replace(":", "\n")
         axes.set_ylabel(f"{words}\nepsilon {attack.epsilon:g}" if np.isfinite(attack.epsilon) else words, fontsize=7)
-    figures.save(figure, path)
+    figures.save(figure, path, photographs=True)
 
 
 def _show(axes, shown, number, labels):
