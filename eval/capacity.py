@@ -1,30 +1,35 @@
-"""What a network's capacity does to robustness: Figure 3 of Madry et al. 2018, section 4, on MNIST.
+"""What a network's capacity does to robustness: Figure 3 of Madry et al. 2018, section 4.
 
     python -m eval.capacity --flagfile=train/flags/mnist_capacity.flags --output=reports/capacity
+    python -m eval.capacity --flagfile=train/flags/cifar10_paper.flags --scales=narrow,wide \\
+        --model_dir=models/cifar10_capacity --output=reports/cifar10_capacity
 
 Trains the network of every one of --scales against every one of --adversaries (natural images, FGSM, PGD), measures
 accuracy on natural test images, under FGSM and under PGD, and the loss on training examples (the first 10,000) under
-the adversary of the training. --output=reports/capacity writes reports/capacity.csv, .json and .png. Every run has a
-folder under --model_dir; the same command goes on where it was stopped, and --redraw draws again what is there.
+the adversary of the training. Scales are sizes of --architecture=capacity, or networks by the names that --architecture
+has for them, such as the paper's two for CIFAR10 (for GPUs).
+
+--output=reports/capacity writes reports/capacity.csv, .json and .png. Every run has a folder under --model_dir; the
+same command goes on where it was stopped, and --redraw draws again what is there.
 --report=capacity.html writes a page for a browser.
 """
 
 from absl import flags
 
-from eval import attack_flags, common, figures, html_page, html_study, output_files, study
+from eval import attack_flags, common, data_flags, figures, html_page, html_study, output_files, study
 from tfrobust import datasets
 from tfrobust.attacks import fgsm
+from train import architectures, runs
 from train import common as train_common
-from train import runs
 
-SCALES = flags.DEFINE_list("scales", ["1", "2", "4", "8", "16"], "Capacities: what --capacity takes.")
+SCALES = flags.DEFINE_list("scales", ["1", "2", "4", "8", "16"], "What --capacity takes, or what --architecture does.")
 ADVERSARIES = flags.DEFINE_list("adversaries", ["natural", "fgsm", "pgd"], "What is trained against.")
 flags.adopt_module_key_flags(train_common)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(study)
 flags.adopt_module_key_flags(html_page)
 
-COLUMNS = {"adversary": str, "scale": int, "natural": float, "fgsm": float, "pgd": float, "training_loss": float}
+COLUMNS = {"adversary": str, "scale": str, "natural": float, "fgsm": float, "pgd": float, "training_loss": float}
 # Training examples on which the loss is measured, the first ones.
 _LOSS_EXAMPLES = 10_000
 TITLES = {"natural": "natural images", "fgsm": "FGSM", "pgd": "PGD"}
@@ -40,12 +45,10 @@ def main() -> None:
     for name in ADVERSARIES.value or [""]:
         if name not in TITLES:
             raise ValueError(f"adversaries must be some of {', '.join(TITLES)}, got {name!r}")
-    if train_common.ARCHITECTURE.value != "capacity":
-        raise ValueError(f"architecture must be capacity here, got {train_common.ARCHITECTURE.value!r}")
     folder = runs.prepare("eval.capacity", ("step_decay", "attacks"))
     attack = attack_flags.pgd(common.threat_model())
     settings = {
-        **runs.settings(("capacity",)),
+        **runs.settings(("capacity" if scales[0].isdigit() else "architecture",)),
         "norm": attack.threat.norm,
         "epsilon": attack.threat.epsilon,
         "k": attack.steps,
@@ -71,9 +74,16 @@ def main() -> None:
 
 
 def _scales():
-    if not SCALES.value or not all(text.isdigit() and int(text) for text in SCALES.value):
-        raise ValueError(f"scales must be integers of 1 or more, separated by commas, got {SCALES.value}")
-    return [int(text) for text in SCALES.value]
+    scales, known = SCALES.value, architectures.BY_DATASET[data_flags.DATASET.value]
+    sizes = [text for text in scales or () if text.isdigit() and int(text)]
+    if not scales or len(set(scales)) < len(scales) or (sizes != scales and any(text not in known for text in scales)):
+        raise ValueError(
+            f"scales must be integers of 1 or more, or some of {', '.join(known)}, each once and separated by commas, "
+            f"got {scales}"
+        )
+    if sizes and train_common.ARCHITECTURE.value != "capacity":
+        raise ValueError(f"architecture must be capacity for scales {sizes}, got {train_common.ARCHITECTURE.value!r}")
+    return scales
 
 
 def _run(folder, adversary, scale, attack):
@@ -91,7 +101,8 @@ def _run(folder, adversary, scale, attack):
         report = common.evaluate(classifier, seen, table)
         found["training_loss"] = report.clean_loss if adversary == "natural" else report.attacks[0].mean_loss
 
-    runs.make(folder / f"{adversary}_{scale}", trained_against[adversary], measure, capacity=scale)
+    varied = {"capacity": int(scale)} if scale.isdigit() else {"architecture": scale}
+    runs.make(folder / f"{adversary}_{scale}", trained_against[adversary], measure, **varied)
     return found
 
 
@@ -111,26 +122,27 @@ def _caption(settings):
 
 def draw(path: str, settings, rows) -> None:
     """A panel for each adversary of training, accuracy against scale; the last one has the training losses."""
+    scales = list(dict.fromkeys(row["scale"] for row in rows))
+    are_sizes = all(scale.isdigit() for scale in scales)
+    places = {scale: int(scale) if are_sizes else place for place, scale in enumerate(scales)}
     adversaries = list(dict.fromkeys(row["adversary"] for row in rows))
     figure, panels = figures.new(len(adversaries) + 1, _caption(settings), width=3.2)
     for index, adversary in enumerate(adversaries):
-        chosen = sorted((row for row in rows if row["adversary"] == adversary), key=lambda row: row["scale"])
-        scales = [row["scale"] for row in chosen]
+        chosen = sorted((row for row in rows if row["adversary"] == adversary), key=lambda row: places[row["scale"]])
+        along = [places[row["scale"]] for row in chosen]
         axes = panels[index]
         for key, marker in zip(TITLES, figures.MARKERS, strict=False):
             values = [100 * row[key] for row in chosen]
-            axes.plot(scales, values, marker=marker, markersize=4, label=f"accuracy, {TITLES[key]}")
+            axes.plot(along, values, marker=marker, markersize=4, label=f"accuracy, {TITLES[key]}")
         axes.set(title=f"trained on {TITLES[adversary]}", ylim=(0, 101))
         losses = [row["training_loss"] for row in chosen]
-        panels[-1].plot(scales, losses, marker=figures.MARKERS[index], markersize=4, color=f"C{index}", label=adversary)
+        panels[-1].plot(along, losses, marker=figures.MARKERS[index], markersize=4, color=f"C{index}", label=adversary)
     panels[0].set_ylabel("accuracy (%)")
     panels[-1].set(title="loss on training examples", yscale="log")
     panels[-1].legend(fontsize=8)
     for axes in panels:
-        axes.set(xlabel="capacity scale", xscale="log")
-        axes.set_xticks(
-            sorted({row["scale"] for row in rows}), labels=sorted({str(row["scale"]) for row in rows}, key=int)
-        )
+        axes.set(xlabel="capacity scale" if are_sizes else "network", xscale="log" if are_sizes else "linear")
+        axes.set_xticks(list(places.values()), labels=list(places))
         axes.minorticks_off()
     figures.legend_below(figure, panels[0])
     figures.save(figure, path)

@@ -47,7 +47,7 @@ def test_capacity(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         call(*arguments)
     call(*arguments)
-    assert made == [("natural", 1), ("natural", 4), ("pgd", 1), None, ("pgd", 4)]
+    assert made == [("natural", "1"), ("natural", "4"), ("pgd", "1"), None, ("pgd", "4")]
     with open(f"{output}.csv", newline="") as file:
         rows = {(row["adversary"], row["scale"]): row for row in csv.DictReader(file)}
     assert list(rows) == [("natural", "1"), ("natural", "4"), ("pgd", "1"), ("pgd", "4")]
@@ -67,13 +67,27 @@ def test_capacity(tmp_path, capsys, monkeypatch):
     assert picture.stat().st_size == size > 5000
 
 
+def test_networks_by_name(tmp_path, capsys):
+    output = tmp_path / "networks"
+    arguments = ["--architecture=tramer_d", "--scales=tramer_d,mlp", "--adversaries=natural"]
+    arguments += ["--max_num_training_steps=20", f"--model_dir={tmp_path / 'runs'}", f"--output={output}"]
+    call(*arguments)
+    call(*arguments)
+    assert [path.name for path in sorted((tmp_path / "runs").iterdir())] == ["natural_mlp", "natural_tramer_d"]
+    said = capsys.readouterr().out
+    assert said.count("scale mlp, trained on natural images: natural") == 2 and said.count("run 2 of 2") == 1
+    assert output.with_suffix(".png").stat().st_size > 5000
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--scales=1,x"], "scales must be integers of 1 or more, separated by commas, got ['1', 'x']"),
+        (["--scales=1,x"], "each once and separated by commas, got ['1', 'x']"),
+        (["--scales=1,mlp"], "scales must be integers of 1 or more, or some of challenge, tramer_a"),
+        (["--scales=2,2"], "each once"),
         (["--scales=0"], "scales must be integers of 1 or more"),
         (["--adversaries=cw"], "adversaries must be some of natural, fgsm, pgd, got 'cw'"),
-        (["--architecture=challenge"], "architecture must be capacity here, got 'challenge'"),
+        (["--architecture=challenge"], "architecture must be capacity for scales"),
         ([], "model_dir must be given"),
         (["--redraw"], "output must be given with --redraw"),
     ],
