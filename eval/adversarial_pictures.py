@@ -11,10 +11,9 @@ is there. (Preaut, Quemada and Durat 2022, Quick-Attacks: "Influence of epsilon 
 """
 
 import numpy as np
-import tensorflow as tf
 from absl import flags
 
-from eval import common, data_flags, epsilons_flag, figures, html_page, html_study, output_files, study
+from eval import batched_logits, common, data_flags, epsilons_flag, figures, html_page, html_study, output_files, study
 from tfrobust import datasets, loading, precision
 from tfrobust.threat_models import ThreatModel
 
@@ -32,11 +31,9 @@ COLUMNS = {"image": int, "label": int, "epsilon": float, "prediction": int, "con
 def main() -> None:
     """Attacks what has not been attacked yet, prints a row for each picture, draws."""
     output = output_files.OUTPUT.value
-    html_page.check_report_path()
+    html_page.check_report_path(needs_output=True)
     if study.redrawn(COLUMNS, draw, page):
         return
-    if html_page.REPORT.value and not output:
-        raise ValueError("report needs --output, where the pictures are kept")
     if common.EPSILON.value is not None:
         raise ValueError("epsilon is --epsilons here, several of them")
     # The natural images are a column of their own.
@@ -46,7 +43,8 @@ def main() -> None:
         output_files.check_output_path(f"{output}.npz")
     classifier = loading.load_classifier(common.model_path())
     test = data_flags.load_test_set()
-    indices = _given_images(len(test.labels)) if IMAGES.value else _first_of_classes(classifier, test)
+    logits_of = batched_logits.of(classifier)
+    indices = _given_images(len(test.labels)) if IMAGES.value else _first_of_classes(logits_of, test)
     chosen = datasets.Arrays(test.images[indices], test.labels[indices])
     settings = {
         "model": common.model_path(),
@@ -68,7 +66,7 @@ def main() -> None:
             if output:
                 # Before the rows: what has rows has pictures.
                 _save_pictures(output, pictures)
-            found.add(*_rows(classifier, chosen, indices, attack.threat, pictures[epsilon]))
+            found.add(*_rows(logits_of, chosen, indices, attack.threat, pictures[epsilon]))
         for row in (found.get(index, epsilon) for index in indices):
             words = _words(found.settings, row)
             print(f"{row['image']:>6}  {epsilon:>7.4g}  {row['distance']:>8.4g}  {words}", flush=True)
@@ -89,22 +87,13 @@ def _given_images(count):
     return [int(text) for text in texts]
 
 
-def _first_of_classes(classifier, test):
+def _first_of_classes(logits_of, test):
     """The first image of each of --classes classes that is classified correctly."""
-    size = common.EVAL_BATCH_SIZE.value
-    batches = [_predict(classifier, test.images[start : start + size])[0] for start in range(0, len(test.labels), size)]
-    correct = np.concatenate(batches) == test.labels
+    correct = np.argmax(logits_of(test.images), axis=1) == test.labels
     if not correct.any():
         raise ValueError("model must classify some of the test images correctly, or choose them with --images")
     classes = np.unique(test.labels[correct])[: CLASSES.value]
     return [int(np.flatnonzero(correct & (test.labels == label))[0]) for label in classes]
-
-
-def _predict(classifier, images):
-    """Classes and their confidence, both [B]."""
-    with common.device():
-        probabilities = tf.nn.softmax(tf.cast(precision.inference(classifier)(tf.constant(images)), tf.float32)).numpy()
-    return probabilities.argmax(axis=1), probabilities.max(axis=1)
 
 
 def _attacked(classifier, chosen, attack):
@@ -115,8 +104,8 @@ def _attacked(classifier, chosen, attack):
     return made["attack"]
 
 
-def _rows(classifier, chosen, indices, threat, pictures):
-    predictions, confidences = _predict(classifier, pictures)
+def _rows(logits_of, chosen, indices, threat, pictures):
+    predictions, confidences = batched_logits.most_likely(logits_of(pictures))
     distances = threat.distance(pictures, chosen.images).numpy()
     columns = (indices, chosen.labels, predictions, confidences, distances)
     for image, label, prediction, confidence, distance in zip(*columns, strict=True):
@@ -141,11 +130,8 @@ def _pictures(output):
     Raises:
       ValueError: if the file is not there, or is another.
     """
-    try:
-        with np.load(f"{output}.npz") as file:
-            return dict(zip(file["epsilons"].tolist(), file["x_adv"], strict=True))
-    except Exception as error:  # damage shows as anything from zipfile.BadZipFile to KeyError
-        raise ValueError(f"output {output} must have the .npz with the pictures of this study: {error}") from error
+    with study.kept_pictures(f"{output}.npz") as file:
+        return dict(zip(file["epsilons"].tolist(), file["x_adv"], strict=True))
 
 
 def _words(settings, row):

@@ -30,11 +30,14 @@ class Html(str):
     """Markup, as opposed to text."""
 
 
-def check_report_path() -> str | None:
+def check_report_path(*, needs_output: bool = False) -> str | None:
     """--report; asked before the work is done.
 
+    Args:
+      needs_output: whether the page is made of pictures that are kept at --output.
+
     Raises:
-      ValueError: unless it ends in .html.
+      ValueError: unless it ends in .html, and if it needs an --output that is not given.
       OSError: if it cannot be written.
     """
     path = REPORT.value
@@ -42,6 +45,8 @@ def check_report_path() -> str | None:
         if not path.endswith(".html"):
             raise ValueError(f"report must be a file that ends in .html, got {path!r}")
         output_files.check_output_path(path)
+        if needs_output and not output_files.OUTPUT.value:
+            raise ValueError("report needs --output, where the pictures are kept")
     return path
 
 

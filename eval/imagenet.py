@@ -66,7 +66,7 @@ COLUMNS = {"units": str, "epsilon": float, "attack": str, "images": int, **image
 
 def main() -> None:
     """Chooses images, attacks them, prints a row for each attack, draws."""
-    html_page.check_report_path()
+    html_page.check_report_path(needs_output=True)
     if study.redrawn(COLUMNS, imagenet_figures.draw, page):
         return
     epsilons, targeted_epsilons = _check_flags()
@@ -144,8 +144,6 @@ def _check_flags():
             catalogue.parse(common.ATTACKS.value or _DEFAULT_ATTACKS, threat)
         for epsilon in found[1]:
             ThreatModel("linf", epsilon, imagenet_rows.bounds(units, epsilon))
-    if html_page.REPORT.value and not output_files.OUTPUT.value:
-        raise ValueError("report needs --output, where the pictures are kept")
     if output_files.OUTPUT.value:
         for suffix in (".csv", ".npz"):
             output_files.check_output_path(f"{output_files.OUTPUT.value}{suffix}")

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 from absl import flags, logging
 
-from eval import common, data_flags, imagenet_models, imagenet_rows
+from eval import batched_logits, common, data_flags, imagenet_models
 from tfrobust import candidates, image_selection
 
 IMAGENET2012 = flags.DEFINE_bool("imagenet2012", False, "The validation set that TensorFlow Datasets has prepared.")
@@ -41,7 +41,7 @@ def choose(classifier):
         logging.warning("left out, no class of the classifier: %s", _some(source.unknown))
     logits, readable, faults = [], [], []
     size_of_batch = common.EVAL_BATCH_SIZE.value
-    logits_of = imagenet_rows.logits_in_batches(classifier)
+    logits_of = batched_logits.of(classifier)
     for start in range(0, len(source), size_of_batch):
         images, indices, bad = source.decode(
             range(start, min(start + size_of_batch, len(source))), size, squash=SQUASH.value

@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from eval import imagenet_rows, output_files
+from eval import batched_logits, output_files, study
 
 NATURAL = "natural"
 _OF_EACH = ("images", "classes", "names", "confidences")
@@ -44,7 +43,7 @@ class Pictures:
     """
 
     def __init__(self, path: str | None, classifier, chosen, count: int, resumes: bool):
-        self._path, self._logits = path, imagenet_rows.logits_in_batches(classifier)
+        self._path, self._logits = path, batched_logits.of(classifier)
         self._count, self._names = count, chosen["all_names"]
         self._shown = read(path) if path and resumes else []
         self._add(NATURAL, np.inf, chosen["images"])
@@ -58,10 +57,9 @@ class Pictures:
         if not self._path or any(shown.attack == attack for shown in self._shown):
             return
         images = images[: self._count]
-        probabilities = tf.nn.softmax(self._logits(images)).numpy()
-        classes = probabilities.argmax(axis=1)
+        classes, confidences = batched_logits.most_likely(self._logits(images))
         names = np.array([self._names[i] for i in classes])
-        self._shown.append(Shown(attack, epsilon, images, classes, names, probabilities.max(axis=1)))
+        self._shown.append(Shown(attack, epsilon, images, classes, names, confidences))
         arrays = {"attacks": [shown.attack for shown in self._shown], "epsilons": [s.epsilon for s in self._shown]}
         for number, shown in enumerate(self._shown):
             arrays |= {f"{name}_{number}": getattr(shown, name) for name in _OF_EACH}
@@ -75,11 +73,8 @@ def read(path: str) -> list[Shown]:
     Raises:
       ValueError: if it cannot be read.
     """
-    try:
-        with np.load(path) as file:
-            return [
-                Shown(str(attack), float(epsilon), *(file[f"{name}_{number}"] for name in _OF_EACH))
-                for number, (attack, epsilon) in enumerate(zip(file["attacks"], file["epsilons"], strict=True))
-            ]
-    except Exception as error:  # damage shows as anything from zipfile.BadZipFile to KeyError
-        raise ValueError(f"output must have this study's pictures, {path} cannot be read: {error}") from error
+    with study.kept_pictures(path) as file:
+        return [
+            Shown(str(attack), float(epsilon), *(file[f"{name}_{number}"] for name in _OF_EACH))
+            for number, (attack, epsilon) in enumerate(zip(file["attacks"], file["epsilons"], strict=True))
+        ]

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from eval import common, tables
+from eval import batched_logits, common, tables
 from tfrobust import losses, precision, top_k
 from tfrobust.attacks import PGD, CarliniWagnerL2
 from tfrobust.attacks.base import Attack
@@ -138,17 +137,5 @@ def measure(
 
 def ranks_of(classifier):
     """A function (images [N, H, W, 3], classes [N]) -> how many classes are more likely [N]; see `top_k.ranks`."""
-    logits_of = logits_in_batches(classifier)
+    logits_of = batched_logits.of(classifier)
     return lambda images, classes: top_k.ranks(logits_of(images), classes)
-
-
-def logits_in_batches(classifier):
-    """A function from images [N, H, W, 3] to logits [N, K], which takes --eval_batch_size of them at a time."""
-    judge = tf.function(precision.inference(classifier), autograph=False, reduce_retracing=True)
-
-    def logits(images):
-        size = common.EVAL_BATCH_SIZE.value
-        with common.device():
-            return np.concatenate([judge(images[i : i + size]).numpy() for i in range(0, len(images), size)])
-
-    return logits

@@ -6,12 +6,14 @@ for model, epsilon in ...:
         study.add({"model": model, "epsilon": epsilon, "accuracy": ...})
 """
 
+import contextlib
 import csv
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from eval import curve_files, output_files, provenance
@@ -116,6 +118,20 @@ def redrawn(columns: Mapping[str, type], draw, page=None) -> bool:
         if page:
             page(settings, rows)
     return output is not None
+
+
+@contextlib.contextmanager
+def kept_pictures(path: str):
+    """The arrays of a .npz file with a study's pictures, open while they are taken out of it.
+
+    Raises:
+      ValueError: if it is missing, damaged, or another.
+    """
+    try:
+        with np.load(path) as file:
+            yield file
+    except Exception as error:  # damage shows as anything from zipfile.BadZipFile to KeyError
+        raise ValueError(f"output must have this study's pictures, {path} cannot be read: {error}") from error
 
 
 def made_by(output: str | None) -> dict[str, str]:

@@ -60,7 +60,7 @@ def test_pictures(digits_model, tmp_path, capsys, monkeypatch):
     output.with_suffix(".npz").unlink()
     with pytest.raises(SystemExit):
         call("--redraw", f"--output={output}")
-    assert "must have the .npz with the pictures of this study" in capsys.readouterr().err
+    assert "must have this study's pictures" in capsys.readouterr().err
 
 
 def test_images_of_ones_own(digits_model, capsys):
