@@ -10,6 +10,7 @@ import contextlib
 import csv
 import json
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,24 +45,24 @@ class Study:
     ):
         self.settings, self.rows = json.loads(json.dumps(settings)), []
         self._output, self._columns, self._key = output, columns, key
+        self._content = {"settings": self.settings, **provenance.made_by()}
         if output is None:
             return
         output_files.check_output_path(f"{output}.csv")
         before, self.rows = read(output, columns) if pathlib.Path(f"{output}.json").exists() else ({}, [])
         if self.rows:
-            changed = [name for name in {**before, **self.settings} if before.get(name) != self.settings.get(name)]
-            if changed:
-                name = changed[0]
+            if before != self.settings:
                 raise ValueError(
-                    f"output {output} holds a study with other settings ({name} was {before.get(name)!r} and is "
-                    f"{self.settings.get(name)!r}): take another --output or delete it"
+                    f"output {output} holds a study with other settings ({_difference(before, self.settings)}): "
+                    "take another --output or delete it"
                 )
             self._cut_torn_line()
+            self._content = _content(output)
             return
         # Rows first: a study without them may be written over.
         with output_files.whole_file(f"{output}.csv") as file:
             file.write(curve_files.table(list(columns), []).encode())
-        output_files.write_json(f"{output}.json", {"settings": self.settings, **provenance.made_by()})
+        self.keep()
 
     def _cut_torn_line(self):
         path = pathlib.Path(f"{self._output}.csv")
@@ -81,10 +82,20 @@ class Study:
         """Keeps rows and saves them."""
         self.rows += rows
         if self._output is not None:
+            command = provenance.command()
+            extended_by = self._content.get("extended_by", [])
+            if command not in (self._content.get("command"), *extended_by):
+                self.keep(extended_by=[*extended_by, command])
             lines = [[cell(row[name]) for name in self._columns] for row in rows]
             # Behind what is there, for a study may have many rows. `read` leaves out a last line that is not whole.
             with open(f"{self._output}.csv", "a", encoding="utf-8") as file:
                 file.write(curve_files.table(lines[0], lines[1:]) if lines else "")
+
+    def keep(self, **content) -> None:
+        """Saves `content` beside the settings."""
+        self._content |= content
+        if self._output is not None:
+            output_files.write_json(f"{self._output}.json", self._content)
 
 
 def output_to_redraw() -> str | None:
@@ -135,12 +146,27 @@ def kept_pictures(path: str):
 
 
 def made_by(output: str | None) -> dict[str, str]:
-    """The command and the machine that began the study at `output`, or else those of this process."""
+    """The commands, a line each, and the machine that made the study at `output`, or else those of this process."""
     found = provenance.made_by()
     if output is not None:
-        before = json.loads(pathlib.Path(f"{output}.json").read_text(encoding="utf-8"))
+        before = _content(output)
         found |= {name: before[name] for name in found if name in before}
+        found["command"] = "\n".join([found["command"], *before.get("extended_by", ())])
     return found
+
+
+def _content(output):
+    return json.loads(pathlib.Path(f"{output}.json").read_text(encoding="utf-8"))
+
+
+def _difference(before, now):
+    """The first setting, or part of one, that differs, with its values."""
+    name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
+    was, now = before.get(name), now.get(name)
+    if isinstance(was, dict) and isinstance(now, dict):
+        return f"{name}: {_difference(was, now)}"
+    was, now = (textwrap.shorten(repr(value), 80) for value in (was, now))
+    return f"{name} was {was} and is {now}"
 
 
 def cell(value) -> str:
@@ -155,7 +181,7 @@ def read(output: str, columns: Mapping[str, type]) -> tuple[dict[str, Any], list
       ValueError: if there is none, or if its files are damaged.
     """
     try:
-        settings = json.loads(pathlib.Path(f"{output}.json").read_text(encoding="utf-8"))["settings"]
+        settings = _content(output)["settings"]
         text = pathlib.Path(f"{output}.csv").read_text(encoding="utf-8")
         text = text[: text.rfind("\n") + 1]
         rows = [{name: columns[name](row[name]) for name in columns} for row in csv.DictReader(text.splitlines())]

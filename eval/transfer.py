@@ -5,7 +5,8 @@
 
 For each source and target: the target's accuracy on images made for the source, which on the diagonal is the white-box
 attack, and the mean cosine of the angle between the gradients of their losses at the test images, as it is and without
-its sign. Madry et al. 2018, section 4: with more capacity and stronger adversaries in training both fall.
+its sign; images at which one of the two is 0 are left out of that mean. Madry et al. 2018, section 4: with more
+capacity and stronger adversaries in training both fall.
 The folders that eval.capacity leaves in its --model_dir are models like any other.
 
 --output=reports/transfer writes reports/transfer.csv, .json and .png; the same command goes on where it was stopped,
@@ -26,7 +27,6 @@ from eval import (
     html_study,
     named_models,
     output_files,
-    provenance,
     study,
     tables,
 )
@@ -86,10 +86,8 @@ def main() -> None:
     for name in ("cosine", "absolute_cosine"):
         _print(_PANELS[name][0], list(models), matrices[name], "{:.3f}")
     if output:
-        # What `eval.results` makes a table of, beside what every study has.
-        content = {"settings": found.settings, **provenance.made_by(), "models": found.settings["models"]}
-        content |= {"natural": natural, "accuracy": matrices["accuracy"].tolist()}
-        output_files.write_json(f"{output}.json", content)
+        # What `eval.results` makes a table of.
+        found.keep(models=found.settings["models"], natural=natural, accuracy=matrices["accuracy"].tolist())
         draw(f"{output}.png", found.settings, found.rows)
         print(f"saved {output}.csv, {output}.json and {output}.png")
     page(found.settings, found.rows)

@@ -18,18 +18,12 @@ def call(*arguments):
     common.guarded(adversarial_pictures.main, flags.FLAGS(["adversarial_pictures", *QUICK, *arguments]))
 
 
-def test_pictures(digits_model, tmp_path, capsys, monkeypatch):
+def test_pictures(digits_model, tmp_path, capsys, killed_at):
     output = tmp_path / "pictures"
     arguments = [f"--model={digits_model}", "--epsilons=0.1,0.4", "--classes=3", f"--output={output}"]
-    attacked, evaluate = [], common.evaluate
-
-    def counted(classifier, test, table, **options):
-        attacked.append(table.attacks["attack"].threat.epsilon)
-        if len(attacked) == 2:
-            raise ValueError("killed")
-        return evaluate(classifier, test, table, **options)
-
-    monkeypatch.setattr(common, "evaluate", counted)
+    attacked = killed_at(
+        common, "evaluate", 2, lambda _, test, table, **options: table.attacks["attack"].threat.epsilon
+    )
     with pytest.raises(SystemExit):
         call(*arguments)
     call(*arguments)

@@ -31,23 +31,14 @@ def call(*arguments):
     common.guarded(capacity.main, flags.FLAGS(["capacity", *QUICK, *arguments]))
 
 
-def test_capacity(tmp_path, capsys, monkeypatch):
+def test_capacity(tmp_path, capsys, killed_at):
     output = tmp_path / "capacity"
     arguments = [f"--model_dir={tmp_path / 'runs'}", f"--output={output}", "--scales=1,4", "--adversaries=natural,pgd"]
-    made, run = [], capacity._run
-
-    def counted(folder, adversary, scale, attack):
-        if len(made) == 3:
-            made.append(None)
-            raise ValueError("killed")
-        made.append((adversary, scale))
-        return run(folder, adversary, scale, attack)
-
-    monkeypatch.setattr(capacity, "_run", counted)
+    made = killed_at(capacity, "_run", 4, lambda _, adversary, scale, attack: (adversary, scale))
     with pytest.raises(SystemExit):
         call(*arguments)
     call(*arguments)
-    assert made == [("natural", "1"), ("natural", "4"), ("pgd", "1"), None, ("pgd", "4")]
+    assert made == [("natural", "1"), ("natural", "4"), ("pgd", "1"), ("pgd", "4"), ("pgd", "4")]
     with open(f"{output}.csv", newline="") as file:
         rows = {(row["adversary"], row["scale"]): row for row in csv.DictReader(file)}
     assert list(rows) == [("natural", "1"), ("natural", "4"), ("pgd", "1"), ("pgd", "4")]

@@ -18,19 +18,12 @@ def call(*arguments):
     common.guarded(epsilon_sweep.main, flags.FLAGS(["epsilon_sweep", *QUICK, *arguments]))
 
 
-def test_curves(digits_model, tmp_path, capsys, monkeypatch):
+def test_curves(digits_model, tmp_path, capsys, killed_at):
     output = tmp_path / "sweep"
     arguments = [f"--models=first={digits_model}", "--epsilons=0,8/255,0.6", f"--output={output}"]
-    measured = []
-    evaluate = common.evaluate
-
-    def counted(classifier, test, rows, **options):
-        measured.append(next(iter(rows.attacks.values())).threat.epsilon)
-        if len(measured) == 3:
-            raise ValueError("killed")
-        return evaluate(classifier, test, rows, **options)
-
-    monkeypatch.setattr(common, "evaluate", counted)
+    measured = killed_at(
+        common, "evaluate", 3, lambda _, test, rows, **options: next(iter(rows.attacks.values())).threat.epsilon
+    )
     with pytest.raises(SystemExit):
         call(*arguments)
     call(*arguments)

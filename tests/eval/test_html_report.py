@@ -178,6 +178,23 @@ def test_a_sweep_without_gradients_takes_what_was_run():
     assert "Not run, for the model has no gradient: FGSM." in text
 
 
+def hidden(x):
+    """Of class 1 only between 0.485 and 0.545, which one long step from below misses."""
+    return tf.pad(10 * (0.03 - tf.abs(tf.reshape(x, [-1, 1]) - 0.515)), [[0, 0], [1, 0]])
+
+
+def test_a_table_that_says_too_much_is_contradicted(tmp_path):
+    page, attacks = tmp_path / "page.html", {"FGSM": fgsm(LINF)}
+    for classifier, contradicted in ((hidden, True), (linear, False)):
+        report, test, sweep = measured(classifier, attacks)
+        with flagsaver.flagsaver():
+            flags.FLAGS(["robust_accuracy", *QUICK])
+            html_report.write(str(page), "model", classifier, test, report, attacks, None, sweep)
+        # The last pixel, 0.47, stands at 0.1 and falls at 0.05.
+        assert ("The robust accuracy is at most 14.29%" in Page(page).text) == contradicted
+        assert report.robust_accuracy == pytest.approx(2 / 7)
+
+
 def test_no_sweep():
     attacks = {"FGSM": fgsm(LINF)}
     assert measured(linear, attacks, report_examples=0)[2] is None

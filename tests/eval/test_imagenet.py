@@ -65,19 +65,10 @@ def rows_of(output):
         return {(row["units"], float(row["epsilon"]), row["attack"]): row for row in csv.DictReader(file)}
 
 
-def test_rows_and_pictures(model, folder, tmp_path, capsys, monkeypatch):
+def test_rows_and_pictures(model, folder, tmp_path, capsys, killed_at):
     output = tmp_path / "reports" / "a"
     arguments = [f"--model={model}", f"--data_dir={folder}", f"--output={output}"]
-    measured = []
-    measure = imagenet_rows.measure
-
-    def stopped(seen, labels, targets, attacks, **options):
-        measured.append(list(attacks))
-        if len(measured) == 4:
-            raise ValueError("killed")
-        return measure(seen, labels, targets, attacks, **options)
-
-    monkeypatch.setattr(imagenet_rows, "measure", stopped)
+    measured = killed_at(imagenet_rows, "measure", 4)
     with pytest.raises(SystemExit):
         call(*arguments)
     call(*arguments)

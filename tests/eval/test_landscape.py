@@ -23,21 +23,13 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_landscape(digits_model, tmp_path, capsys, monkeypatch):
+def test_landscape(digits_model, tmp_path, capsys, monkeypatch, killed_at):
     output = tmp_path / "new" / "landscape"
     arguments = [f"--models=first={digits_model},second={digits_model}", "--restarts=230", f"--output={output}"]
     monkeypatch.setattr(landscape, "CHUNK", 20)
-    surface, calls = landscape.Landscape.surface, itertools.count(1)
-
-    def killed(self, *rest, **options):
-        if next(calls) == 2:
-            raise ValueError("killed")
-        return surface(self, *rest, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(landscape.Landscape, "surface", killed)
-        with pytest.raises(SystemExit):
-            call(*arguments)
+    killed_at(landscape.Landscape, "surface", 2)
+    with pytest.raises(SystemExit):
+        call(*arguments)
     before = rows_of(f"{output}.csv")
     assert len(before) == 2 * 230
     call(*arguments)
@@ -66,21 +58,13 @@ def test_landscape(digits_model, tmp_path, capsys, monkeypatch):
     assert len(found.images) == 3 and "cosine with gradient" in found.text
 
 
-def test_it_goes_on_within_the_restarts_of_an_image(digits_model, tmp_path, monkeypatch):
+def test_it_goes_on_within_the_restarts_of_an_image(digits_model, tmp_path, monkeypatch, killed_at):
     arguments = [f"--models={digits_model}", "--num_eval_examples=1", "--restarts=230"]
     monkeypatch.setattr(landscape, "CHUNK", 10)
-    maxima, calls = landscape.Landscape.maxima, itertools.count(1)
-
-    def killed(self, *rest, **options):
-        if next(calls) == 3:
-            raise ValueError("killed")
-        return maxima(self, *rest, **options)
-
     call(*arguments, f"--output={tmp_path}/whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(landscape.Landscape, "maxima", killed)
-        with pytest.raises(SystemExit):
-            call(*arguments, f"--output={tmp_path}/parts")
+    killed_at(landscape.Landscape, "maxima", 3)
+    with pytest.raises(SystemExit):
+        call(*arguments, f"--output={tmp_path}/parts")
     assert len(rows_of(tmp_path / "parts.csv")) == 210
     call(*arguments, f"--output={tmp_path}/parts")
     assert rows_of(tmp_path / "parts.csv") == rows_of(tmp_path / "whole.csv")

@@ -1,8 +1,10 @@
 """The files of a study: what is kept, what is gone on with, what is refused."""
 
+import json
+
 import pytest
 
-from eval import study
+from eval import provenance, study
 
 COLUMNS = {"model": str, "epsilon": float, "accuracy": float}
 SETTINGS = {"seed": 0, "models": {"a": "a.keras"}}
@@ -22,6 +24,22 @@ def test_rows_are_kept_to_the_last_digit(tmp_path):
     assert again.rows == [ROW] and again.get("a", 8 / 255) == ROW and not again.has("a", 0.03)
     again.add({**ROW, "model": "b, with a comma"})
     assert study.read(output, COLUMNS) == (SETTINGS, [ROW, {**ROW, "model": "b, with a comma"}])
+
+
+def test_the_commands_that_made_it(tmp_path, monkeypatch):
+    output = str(tmp_path / "study")
+    monkeypatch.setattr(provenance, "command", lambda: "first")
+    first = new(output)
+    first.add(ROW)
+    first.keep(mean=0.5)
+    monkeypatch.setattr(provenance, "command", lambda: "second")
+    new(output)
+    assert study.made_by(output)["command"] == "first"
+    new(output).add({**ROW, "model": "b"})
+    new(output).add({**ROW, "model": "c"})
+    assert study.made_by(output)["command"] == "first\nsecond"
+    content = json.loads((tmp_path / "study.json").read_text())
+    assert content["mean"] == 0.5 and content["settings"] == SETTINGS
 
 
 def test_a_torn_line_is_computed_again(tmp_path):
@@ -54,6 +72,8 @@ def test_another_study_is_not_written_over(tmp_path):
     new(output).add(ROW)
     with pytest.raises(ValueError, match=r"holds a study with other settings \(seed was 0 and is 1\): take another"):
         new(output, {**SETTINGS, "seed": 1})
+    with pytest.raises(ValueError, match=r"\(models: a was 'a.keras' and is None\)"):
+        new(output, {**SETTINGS, "models": {"b" * 200: "b.keras"}})
     assert new(output).rows == [ROW]
 
 

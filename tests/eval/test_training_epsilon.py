@@ -36,18 +36,14 @@ def call(*arguments):
     common.guarded(training_epsilon.main, flags.FLAGS(["training_epsilon", *QUICK, *arguments]))
 
 
-def test_curves(tmp_path, capsys, monkeypatch):
+def test_curves(tmp_path, capsys, killed_at):
     output, folder = tmp_path / "study", tmp_path / "runs"
     arguments = [f"--model_dir={folder}", f"--output={output}", "--training_epsilons=0.1,0"]
-    made, make = [], runs.make
 
-    def counted(path, attack, measure, **varied):
-        made.append((path.name, attack and (attack.threat.epsilon, attack.steps, attack.step_size), varied))
-        if len(made) == 2:
-            raise ValueError("killed")
-        return make(path, attack, measure, **varied)
+    def named(path, attack, measure, **varied):
+        return path.name, attack and (attack.threat.epsilon, attack.steps, attack.step_size), varied
 
-    monkeypatch.setattr(runs, "make", counted)
+    made = killed_at(runs, "make", 2, named)
     with pytest.raises(SystemExit):
         call(*arguments)
     call(*arguments)

@@ -32,18 +32,10 @@ def other_model(tmp_path_factory):
     return path
 
 
-def test_matrix(digits_model, other_model, tmp_path, capsys, monkeypatch):
+def test_matrix(digits_model, other_model, tmp_path, capsys, killed_at):
     output = tmp_path / "matrix"
     arguments = [f"--models=first={digits_model},{other_model}", f"--output={output}"]
-    tried, evaluate = [], common.evaluate
-
-    def counted(classifier, test, table, **options):
-        tried.append(list(table.attacks))
-        if len(tried) == 2:
-            raise ValueError("killed")
-        return evaluate(classifier, test, table, **options)
-
-    monkeypatch.setattr(common, "evaluate", counted)
+    tried = killed_at(common, "evaluate", 2, lambda _, test, table, **options: list(table.attacks))
     with pytest.raises(SystemExit):
         call(*arguments)
     call(*arguments)
