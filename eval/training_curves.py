@@ -14,7 +14,6 @@ from absl import flags
 
 from eval import common, curve_files, figures, html_page, html_study, named_models, output_files, provenance
 
-flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(named_models)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(html_page)
