@@ -1,7 +1,9 @@
 """The measures of Deep Defense's table, of one classifier."""
 
+import dataclasses
+
 from eval import common, tables
-from tfrobust import datasets, metrics, suites
+from tfrobust import datasets, losses, metrics, suites
 from tfrobust.deep_defense_tables import PARTS, PGD_PARTS
 from tfrobust.threat_models import ThreatModel
 
@@ -28,6 +30,8 @@ def measure(classifier, test: datasets.Arrays, center, epsilon: float | None = N
 
 
 def _pgd_accuracy(classifier, test, epsilon):
-    rows = {"PGD": suites.quick(ThreatModel("linf", epsilon))["PGD 40x1"]}
+    # As in `metrics.SignAttack`, the direction of the cross-entropy without its rounding.
+    attack = dataclasses.replace(suites.quick(ThreatModel("linf", epsilon))["PGD-40"], loss=losses.log_odds)
+    rows = {"PGD": attack}
     report = common.evaluate(classifier, test, common.Table(rows, False), on_progress=tables.show_progress)
     return report.attacks[0].accuracy

@@ -26,6 +26,29 @@ def test_cross_entropy():
     )
 
 
+@pytest.mark.parametrize("lead", [-300.0, 0.0, 10.0, 17.0, 40.0, 80.0])
+def test_cross_entropy_where_the_label_leads_by_far(lead):
+    # Where softmax(logits)[0] rounds to 1, softmax less the label would be (0, p, ...): off by the largest entry.
+    logits = np.array([[lead, 0.0, -1.0, -300.0]], np.float32)
+    exact = np.exp(logits.astype(np.float64) - np.logaddexp.reduce(logits, axis=1, dtype=np.float64))[0]
+    exact[0] = -exact[1:].sum()
+    found = gradient(losses.cross_entropy, tf.constant(logits), tf.constant([0]))[0]
+    np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-40)
+    value = losses.cross_entropy(logits, tf.constant([0]))[0]
+    np.testing.assert_allclose(value, np.log1p(np.exp(-lead) * (1 + np.exp(-1.0))), rtol=1e-5)
+
+
+def test_log_odds():
+    logits = tf.constant([[1.0, 2.0, 3.0], [500.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+    y = tf.constant([0, 0, 1])
+    others = np.logaddexp(2.0, 3.0)
+    np.testing.assert_allclose(losses.log_odds(logits, y), [others - 1, others - 500, np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(losses.cross_entropy(logits, y)[0], np.logaddexp(0, others - 1), rtol=1e-6)
+    # The same direction as the cross-entropy's, however large the lead.
+    shares = [1 / (1 + np.e), np.e / (1 + np.e)]
+    np.testing.assert_allclose(gradient(losses.log_odds, logits, y)[:2], [[-1, *shares]] * 2, rtol=1e-6)
+
+
 def test_margin():
     np.testing.assert_allclose(losses.margin(LOGITS, Y), [2.0, -1.0, 0.0, 1000.0])
     np.testing.assert_array_equal(gradient(losses.margin, LOGITS, Y)[:2], [[-1, 0, 1], [0, 1, -1]])

@@ -1,5 +1,7 @@
 """rho under DeepFool, and accuracy under FGSM over epsilons."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -44,6 +46,11 @@ def test_rho_does_not_depend_on_batches():
     assert seen == [(3, 7), (6, 7), (7, 7)]
 
 
+def test_a_size_that_is_no_number_shows():
+    found = rho(linear((3, 4), -1.5), images((0.3, 0.4), (math.nan, 0.0), (0.0, 0.0)), precision="float32")
+    assert np.isfinite(found.sizes[0]) and math.isnan(found.value)
+
+
 def test_what_deepfool_cannot_fool():
     found = rho(linear((0, 0), -1), images((0.3, 0.4)), iterations=3)
     assert found.success_rate == 0 and found.value == 0
@@ -54,7 +61,7 @@ def test_accuracy_over_epsilons_by_hand():
     x = images((0.4, 0.4), (0.3, 0.3), (0.2, 0.2), (0.55, 0.56))
     attack = SignAttack(linear((1, 1), -1), x, np.array([0, 0, 0, 1]), batch_size=3)
     assert [attack.accuracy(epsilon) for epsilon in (0, 0.06, 0.15, 0.25, 0.35)] == [1, 0.75, 0.5, 0.25, 0]
-    assert attack.epsilon_at(0.5) == pytest.approx(0.2, abs=2e-5)
+    assert attack.epsilon_at(0.5) == pytest.approx(0.1, abs=1e-6)
     assert attack.accuracy(attack.epsilon_at(0.5)) == 0.5
 
 
@@ -64,10 +71,26 @@ def test_pixels_stay_in_range():
     assert attack.accuracy(0.09) == 1 and attack.accuracy(0.11) == 0
 
 
-@pytest.mark.parametrize("accuracy", [0.0, 1.1])
+def test_large_leads_do_not_hide_the_sign():
+    # A lead of 200: the cross-entropy's gradient is 0 in float32.
+    attack = SignAttack(linear((1000, 1000), -1000), images((0.4, 0.4), (0.55, 0.56)), np.array([0, 1]))
+    assert [attack.accuracy(epsilon) for epsilon in (0.04, 0.06, 0.11)] == [1, 0.5, 0]
+
+
+def test_the_smallest_epsilon_counts():
+    # Of class 1 only where |x0 - 0.5| < 0.02: a step from 0.45 is wrong from 0.03 to 0.07, and right again beyond.
+    x = keras.Input((1, 1, 1))
+    bump = keras.ops.relu(10 * (0.1 - keras.ops.abs(keras.layers.Flatten()(x) - 0.5)))
+    logits = keras.ops.concatenate([0 * bump, bump - 0.8], axis=1)
+    attack = SignAttack(keras.Model(x, logits), np.reshape(np.float32([0.45, 0.3]), [2, 1, 1, 1]), np.array([0, 0]))
+    assert [attack.accuracy(epsilon) for epsilon in (0.0, 0.04, 0.2, 1.0)] == [1, 0.5, 1, 1]
+    assert attack.epsilon_at(0.75) == pytest.approx(0.03, abs=1e-6)
+
+
+@pytest.mark.parametrize("accuracy", [-0.1, 1.0])
 def test_accuracies_that_are_not_reached(accuracy):
     attack = SignAttack(linear((1, 1), -1), images((0.4, 0.4)), np.array([0]))
-    with pytest.raises(ValueError, match=f"accuracy must be above 0, .* at most the natural one, 1, got {accuracy}"):
+    with pytest.raises(ValueError, match=f"accuracy must be at least .* below the natural one, 1, got {accuracy}"):
         attack.epsilon_at(accuracy)
 
 

@@ -17,10 +17,25 @@ TINY = 1e-12
 
 
 def cross_entropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """-log softmax(logits)[y], [B, K] and [B] -> [B]."""
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=tf.cast(y, tf.int64), logits=tf.cast(logits, tf.float32)
-    )
+    """-log softmax(logits)[y], [B, K >= 2] and [B] -> [B].
+
+    Made of the log-odds: the usual formula's gradient with respect to the label's logit, softmax(logits)[y] - 1, rounds
+    to 0 in float32 where the label leads by more than 16.6, and what attacks follow is no longer the loss. This one's
+    is right up to leads of about 85, where its size leaves float32's range.
+    """
+    return tf.nn.softplus(log_odds(logits, y))
+
+
+def log_odds(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """log((1 - p) / p) of p = softmax(logits)[y], [B, K >= 2] and [B] -> [B].
+
+        log sum_{k != y} exp(z_k) - z_y
+
+    The cross-entropy is log(1 + exp(log-odds)), so both rise in the same direction; the gradient of the log-odds does
+    not vanish where the label leads by far.
+    """
+    others, label_logit = _others_and_label(logits, y)
+    return tf.reduce_logsumexp(others, axis=-1) - label_logit
 
 
 def margin(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -28,10 +43,8 @@ def margin(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
     Computed on values, so that a tie between y and another class is 0.
     """
-    logits = tf.cast(logits, tf.float32)
-    is_label = tf.one_hot(tf.cast(y, tf.int64), logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
-    label_logit = tf.reduce_sum(tf.where(is_label, logits, 0.0), axis=-1)
-    return tf.reduce_max(tf.where(is_label, logits.dtype.min, logits), axis=-1) - label_logit
+    others, label_logit = _others_and_label(logits, y)
+    return tf.reduce_max(others, axis=-1) - label_logit
 
 
 def dlr(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -102,6 +115,14 @@ class Targeted:
 
     def __call__(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return -self.loss(logits, y)
+
+
+def _others_and_label(logits, y):
+    """The logits with the lowest number in place of the label's, [B, K], and the label's, [B]."""
+    logits = tf.cast(logits, tf.float32)
+    is_label = tf.one_hot(tf.cast(y, tf.int64), logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
+    label_logit = tf.reduce_sum(tf.where(is_label, logits, 0.0), axis=-1)
+    return tf.where(is_label, logits.dtype.min, logits), label_logit
 
 
 def _require_classes(name, logits, needed):

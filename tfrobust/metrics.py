@@ -11,14 +11,16 @@ import tensorflow as tf
 from tfrobust import precision as precisions
 from tfrobust.attacks.base import input_gradient
 from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
-from tfrobust.losses import cross_entropy
-from tfrobust.perturbation_size import relative_size
+from tfrobust.losses import log_odds
+from tfrobust.perturbation_size import image_norm, relative_size
 from tfrobust.precision import Precision
 
 Progress = Callable[[int, int], None]
 
 # Values of a batch: 500 images of CIFAR-10, ten from ImageNet.
 _BATCH_VALUES = 500 * 32 * 32 * 3
+# Parts of [0, 1] that are looked at from the smallest epsilon on.
+_SCAN = 64
 
 
 def batch_size_for(image_shape: Sequence[int]) -> int:
@@ -88,20 +90,27 @@ class RhoMeter:
                 choose_fn=functions.gradient_fn(),
                 differentiable=False,
             )
-            return relative_size(found.delta, x, norm, center), found.crossed, y
+            size = relative_size(found.delta, x, norm, center)
+            return size, image_norm(x, norm, center) != 0, found.crossed, y
 
         self._measure = measure
 
     def __call__(self, images: np.ndarray, on_progress: Progress | None = None) -> Rho:
         """Measures images [N, H, W, C] in [0, 1]; `on_progress` is called with how many are done, and of how many."""
         _require_images(images)
-        sizes, crossed, classes = _over_batches(self._measure, (images,), self._batch_size, on_progress)
-        measured = sizes[np.isfinite(sizes)]
+        arrays = _over_batches(self._measure, (images,), self._batch_size, on_progress)
+        sizes, has_size, crossed, classes = arrays
+        # Any other number that is not finite must show.
+        measured = sizes[has_size]
         return Rho(float(np.mean(measured)) if len(measured) else float("nan"), float(np.mean(crossed)), sizes, classes)
 
 
 class SignAttack:
     """FGSM on one classifier and many epsilons: the gradient's sign is computed once.
+
+    It is the sign of the cross-entropy's gradient, taken of the log-odds, which rise in the same direction: with the
+    large leads that Deep Defense makes, the cross-entropy's own gradient rounds to something else or to 0 in float32,
+    and FGSM looks weak.
 
         attack = SignAttack(classifier, images, labels)
         epsilon = attack.epsilon_at(0.5)
@@ -123,7 +132,7 @@ class SignAttack:
 
         @tf.function(autograph=False)
         def sign(x, y):
-            return (tf.sign(input_gradient(judge_fn, cross_entropy, x, y)),)
+            return (tf.sign(input_gradient(judge_fn, log_odds, x, y)),)
 
         @tf.function(autograph=False)
         def correct(x, direction, y, epsilon):
@@ -140,28 +149,31 @@ class SignAttack:
         (correct,) = _over_batches(lambda x, s, y: self._correct(x, s, y, epsilon), arrays, self._batch_size)
         return float(np.mean(correct))
 
-    def epsilon_at(self, accuracy: float, *, tolerance: float = 1e-5) -> float:
-        """The epsilon at which the accuracy falls below `accuracy`, by bisection of [0, 1] to `tolerance`.
+    def epsilon_at(self, accuracy: float, *, tolerance: float = 1e-8) -> float:
+        """The smallest epsilon at which the accuracy is at most `accuracy`.
 
-        With an accuracy of 0.5 it is eps_ref of Deep Defense.
+        By bisection to `tolerance` of the first of `_SCAN` equal parts of [0, 1] at whose end it is: FGSM may be weaker
+        at a larger epsilon. With an accuracy of 0.5 it is eps_ref of Deep Defense.
 
         Raises:
-          ValueError: if the natural accuracy is below `accuracy`, or the accuracy at epsilon 1 is not.
+          ValueError: unless the natural accuracy is above `accuracy`, and one under FGSM is not.
         """
-        low, high = 0.0, 1.0
-        natural, last = self.accuracy(low), self.accuracy(high)
-        if not last < accuracy <= natural:
+        found = natural = self.accuracy(0.0)
+        high, lowest = 0.0, natural
+        while accuracy < found and high < 1:
+            high += 1 / _SCAN
+            found = self.accuracy(high)
+            lowest = min(lowest, found)
+        if not found <= accuracy < natural:
             raise ValueError(
-                f"accuracy must be above {last:g}, that at epsilon 1, and at most the natural one, {natural:g}, "
+                f"accuracy must be at least the lowest of FGSM, {lowest:g}, and below the natural one, {natural:g}, "
                 f"got {accuracy!r}"
             )
+        low = high - 1 / _SCAN
         while high - low > tolerance:
             middle = (low + high) / 2
-            if self.accuracy(middle) < accuracy:
-                high = middle
-            else:
-                low = middle
-        return low
+            low, high = (low, middle) if self.accuracy(middle) <= accuracy else (middle, high)
+        return high
 
 
 def _require_images(images):

@@ -19,7 +19,8 @@ def relative_size(delta: tf.Tensor, x: tf.Tensor, norm: str, center: np.ndarray 
       The sizes, infinite for an image of norm 0.
     """
     size, image = norm_of(delta, norm), image_norm(x, norm, center)
-    return tf.where(image > 0, size / tf.where(image > 0, image, tf.ones_like(image)), np.inf)
+    # NaN is not 0, and stays.
+    return tf.where(image != 0, size / tf.where(image != 0, image, tf.ones_like(image)), np.inf)
 
 
 def image_norm(x: tf.Tensor, norm: str, center: np.ndarray | float = 0.0) -> tf.Tensor:
@@ -29,9 +30,12 @@ def image_norm(x: tf.Tensor, norm: str, center: np.ndarray | float = 0.0) -> tf.
 
 def norm_of(tensor: tf.Tensor, norm: str) -> tf.Tensor:
     """|tensor|_p of each example, [B, ...] -> [B], with a gradient of 0 where it is 0."""
+    most = largest(tensor)
     if norm == "linf":
-        return tf.reshape(largest(tensor), [-1])
-    squares = tf.reduce_sum(tf.square(tensor), axis=list(range(1, tensor.shape.rank)))
+        return tf.reshape(most, [-1])
+    # Squares of what is not of the size of 1 leave the range of floats.
+    scale = tf.stop_gradient(tf.where(most != 0, most, tf.ones_like(most)))
+    squares = tf.reduce_sum(tf.square(tensor / scale), axis=list(range(1, tensor.shape.rank)))
     # The root's derivative at 0 is infinite.
     rooted = tf.sqrt(tf.where(squares != 0, squares, tf.ones_like(squares)))
-    return tf.where(squares != 0, rooted, tf.zeros_like(squares))
+    return tf.reshape(scale, [-1]) * tf.where(squares != 0, rooted, tf.zeros_like(squares))

@@ -100,7 +100,8 @@ class DeepDefenseTask(session.Task):
     def classifier(self, train):
         """The reference, with batch normalisation frozen."""
         self._examples = len(train.labels)
-        self._center = reference.mean_image(train)
+        # Of all training images, whatever is left out, for eval.deep_defense has the same.
+        self._center = reference.mean_image(data_flags.load_training_set() if common.HELD_OUT.value else train)
         classifier = reference.load(reference.REFERENCE.value, self._center)
         for layer in classifier.layers:
             if isinstance(layer, keras.layers.BatchNormalization):

@@ -63,7 +63,7 @@ class StopOnNonFinite(keras.callbacks.Callback):
       saved: the run's checkpoints, which know the step.
 
     Raises:
-      DivergedError: from training; it says which term it was.
+      DivergedError: from training; it says which terms it was.
     """
 
     def __init__(self, saved: checkpoints.TrainingCheckpoints):
@@ -72,20 +72,22 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Looks at the step's numbers."""
-        for name, words in _TERMS.items():
-            if not math.isfinite((logs or {}).get(name, 0.0)):
-                raise diverged(words, self._saved.step)
+        found = [name for name in _TERMS if not math.isfinite((logs or {}).get(name, 0.0))]
+        # Terms say more than their sum.
+        words = [_TERMS[name] for name in found if name != "loss" or len(found) == 1]
+        if words:
+            raise diverged(" and ".join(words), self._saved.step)
 
 
 def check_weights(classifier: keras.Model, step: int) -> None:
     """Raises DivergedError if a weight is not finite: asked before they are saved."""
     if not all(np.isfinite(weight.numpy()).all() for weight in classifier.trainable_variables):
-        raise diverged("a weight", step)
+        raise diverged("weights", step)
 
 
 def diverged(words: str, step: int) -> DivergedError:
-    """The error for a term or weight, in words, that is not finite."""
+    """The error for terms or weights, in words, that are not finite."""
     return DivergedError(
-        f"training diverged: {words} is not finite at step {step}; the checkpoints before it are kept, and a smaller "
+        f"training diverged: not finite at step {step}: {words}; the checkpoints before it are kept, and a smaller "
         "learning rate may help"
     )

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import types
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ from absl.testing import flagsaver
 from keras import layers
 
 from eval import common, curve_files
-from tfrobust import datasets
+from tfrobust import checkpoints, datasets
 from train import deep_defense, stopping
 
 SMALL = [
@@ -148,8 +149,32 @@ def test_a_diverging_run_stops_and_names_the_term(reference, tmp_path, capsys):
         train(tmp_path / "run", f"--reference={reference}", "--learning_rate=1e30", "--num_checkpoint_steps=1")
     errors = capsys.readouterr().err
     # The first update is as large as that, and the second step sees what it has made.
-    assert stopped.value.code == 1 and re.search(r"training diverged: the \w.* is not finite at step [12];", errors)
+    assert stopped.value.code == 1 and re.search(r"training diverged: not finite at step [12]: the \w.*;", errors)
     assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_the_regulariser_is_named_and_the_last_good_checkpoint_stays(reference, tmp_path, capsys, monkeypatch):
+    def fifth(self, batch, logs=None):
+        if self._saved.step == 5:
+            on_train_batch_end(self, batch, {**logs, "regularizer": float("nan"), "loss": float("nan")})
+
+    on_train_batch_end = stopping.StopOnNonFinite.on_train_batch_end
+    monkeypatch.setattr(stopping.StopOnNonFinite, "on_train_batch_end", fifth)
+    with pytest.raises(SystemExit):
+        train(tmp_path / "run", f"--reference={reference}", "--num_checkpoint_steps=2")
+    assert "training diverged: not finite at step 5: the regulariser; " in capsys.readouterr().err
+    assert checkpoints.newest(tmp_path / "run").endswith("checkpoint-4")
+    assert all(np.isfinite(weight).all() for weight in checkpoints.load_classifier(tmp_path / "run").get_weights())
+
+
+def test_all_terms_that_are_not_finite_are_named():
+    stop = stopping.StopOnNonFinite(types.SimpleNamespace(step=3))
+    stop.on_train_batch_end(0, {"xent": 1.0, "regularizer": 2.0, "loss": 3.0})
+    nan = float("nan")
+    with pytest.raises(stopping.DivergedError, match=r"step 3: the cross-entropy and the regulariser; "):
+        stop.on_train_batch_end(0, {"xent": nan, "regularizer": nan, "loss": nan})
+    with pytest.raises(stopping.DivergedError, match=r"step 3: the loss; "):
+        stop.on_train_batch_end(0, {"xent": 1.0, "regularizer": 1.0, "loss": float("inf")})
 
 
 @pytest.mark.parametrize(

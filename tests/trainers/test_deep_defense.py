@@ -13,7 +13,7 @@ from tests.attacks import linear_models
 from tfrobust import datasets
 from tfrobust.attacks import fgsm
 from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
-from tfrobust.perturbation_size import relative_size
+from tfrobust.perturbation_size import norm_of, relative_size
 from tfrobust.threat_models import ThreatModel
 from tfrobust.trainers import DeepDefense, DeepDefenseTrainer
 
@@ -57,15 +57,35 @@ def test_an_image_of_norm_0_adds_nothing():
     assert np.isfinite(tape.gradient(terms, weight))
 
 
-def test_huge_exponents_stay_finite_and_keep_their_slope():
+def test_sizes_beyond_squares_of_floats():
+    delta = tf.constant([[3e-30, 4e-30], [3e30, 4e30]])
+    with tf.GradientTape() as tape:
+        tape.watch(delta)
+        sizes = norm_of(delta, "l2")
+    np.testing.assert_allclose(sizes, [5e-30, 5e30], rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(sizes, delta), [[0.6, 0.8]] * 2, rtol=1e-6)
+
+
+def test_huge_exponents_stay_finite():
     bias = tf.Variable(0.0)
     with tf.GradientTape() as tape:
         # Wrong, and 100 norms away from its class.
         terms = DeepDefense(d=5)(lambda x: LOGITS(x) + bias * [0.0, 1.0], images((102.0, 0.0)) / 100, tf.constant([1]))
         far = DeepDefense(d=50)(lambda x: LOGITS(x - 99.0) + bias * [0.0, 1.0], images((1.0, 0.0)), tf.constant([1]))
     assert np.isfinite(terms) and np.isfinite(far) and far > 1e13
-    # far = 15 e^30 (1 + 50 * 1.02 * (100 - bias) - 30): a hundred norms from its class, which the bias brings nearer.
-    assert tape.gradient(far, bias).numpy() == pytest.approx(-15 * math.exp(30) * 50 * 1.02, rel=1e-4)
+    # far = 15 e^30 (1 + log(1 + z - 30)), z = 50 * 1.02 * (100 - bias): a hundred norms from its class, which the bias
+    # brings nearer.
+    slope = -15 * math.exp(30) * 50 * 1.02 / (50 * 1.02 * 100 - 29)
+    assert tape.gradient(far, bias).numpy() == pytest.approx(slope, rel=1e-4)
+
+
+def test_a_misclassified_image_far_from_any_boundary():
+    # Of class 0 by 0.5, and with so flat a network the label is half of 1e17 pixels away.
+    weight = tf.Variable(1e-17)
+    with tf.GradientTape() as tape:
+        logits_fn = lambda x: weight * (LOGITS(x) + [0.0, 2.0]) - [0.0, 0.5]  # noqa: E731
+        terms = DeepDefense()(logits_fn, images((0.5, 0.5)), tf.constant([1]))
+    assert terms[0] > 15 * math.exp(30) and np.isfinite(terms) and np.isfinite(tape.gradient(terms, weight))
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -83,11 +103,12 @@ def test_tiny_gradients_of_the_network_are_no_nan(norm):
 def test_what_is_not_finite_shows():
     terms = DeepDefense()(lambda x: LOGITS(x) * [1.0, np.nan], images((0.5, 0.5)), tf.constant([0]))
     assert not np.isfinite(terms)
+    assert not np.isfinite(DeepDefense()(LOGITS, images((math.nan, 0.5)), tf.constant([0])))
 
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("strength", -1.0), ("c", -0.1), ("d", math.nan), ("iterations", 0), ("norm", "l1"), ("c", math.inf)],
+    [("strength", -1.0), ("c", -0.1), ("d", -0.1), ("d", math.nan), ("iterations", 0), ("norm", "l1"), ("c", math.inf)],
 )
 def test_arguments_out_of_range(argument, value):
     with pytest.raises(ValueError, match=f"{argument} must be .* got"):

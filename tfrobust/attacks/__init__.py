@@ -27,6 +27,9 @@ within a threat model (minimum_norm.py):
 | DDN                                | l2           | Rony et al. 2019             | ddn.py             |
 | FMN                                | linf, l2, l1 | Pintor et al. 2021           | fmn.py             |
 | FAB                                | linf, l2, l1 | Croce and Hein 2020          | fab.py             |
+
+deepfool_perturbation (deepfool_perturbation.py) is DeepFool's change as a differentiable function of the weights, which
+Deep Defense trains on and rho2 measures. It neither clips nor steps over the boundary on its way, as DeepFool does.
 """
 
 from tfrobust.attacks.apgd import APGD, apgd_ce, apgd_dlr, apgd_t
@@ -35,6 +38,7 @@ from tfrobust.attacks.carlini_wagner import CarliniWagnerL2
 from tfrobust.attacks.carlini_wagner_linf import CarliniWagnerLinf
 from tfrobust.attacks.ddn import DDN
 from tfrobust.attacks.deepfool import DeepFool
+from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
 from tfrobust.attacks.fab import FAB
 from tfrobust.attacks.fmn import FMN
 from tfrobust.attacks.minimum_norm import MinimumNorm, MinimumNormAttack, WithinBall
@@ -71,5 +75,6 @@ __all__ = [
     "apgd_dlr",
     "apgd_t",
     "bim",
+    "deepfool_perturbation",
     "fgsm",
 ]

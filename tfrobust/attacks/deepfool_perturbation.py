@@ -49,8 +49,9 @@ def deepfool_perturbation(
         r_i = |f| w / |w|_2^2   (l2)        r_i = |f| sign(w) / |w|_1   (linf)        delta = (1 + overshoot) sum_i r_i
 
     As in the authors' code the class is asked for at x + delta but linearised at x + sum r_i, the classes are those
-    likeliest on the clean image throughout, what has crossed is left as it is, and nothing is clipped. For rho2, where
-    every image leaves the class that it is given, y must be that class.
+    likeliest on the clean image throughout, what has crossed is left as it is, and nothing is clipped. That code also
+    adds 5e-6 or 1e-5 to every component of w, against a division by 0, which here is a defined result instead. For
+    rho2, where every image leaves the class that it is given, y must be that class.
 
     Gradients flow through all iterations, f and w being functions of the weights and of the steps before; classes and
     masks are constants. Which boundary is nearest is found without gradients; only its step is differentiated, twice.

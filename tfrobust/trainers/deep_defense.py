@@ -14,7 +14,7 @@ from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
 from tfrobust.perturbation_size import image_norm, relative_size
 from tfrobust.trainers.adversarial import AdversarialTrainer
 
-# exp(z) goes on along its tangent from here: far above any ordinary d * |delta| / |x|, and far below an overflow.
+# exp(z) goes on like a logarithm from here: far above any ordinary d * |delta| / |x|, and far below an overflow.
 _LARGEST_EXPONENT = 30.0
 
 
@@ -75,7 +75,7 @@ class DeepDefense:
         size = relative_size(found.delta, x, self.norm, self.center)
         is_correct = tf.argmax(logits_fn(tf.stop_gradient(x)), axis=-1) == y
         # Nothing but an image of norm 0 is left out: what is not finite must show.
-        is_measured = image_norm(x, self.norm, self.center) > 0
+        is_measured = image_norm(x, self.norm, self.center) != 0
         scale = tf.cast(tf.where(is_correct, -float(self.c), float(self.d)), size.dtype)
         exponent = scale * tf.where(is_measured, size, tf.zeros_like(size))
         return tf.where(is_measured, self.strength * _guarded_exp(exponent), tf.zeros_like(size))
@@ -84,8 +84,9 @@ class DeepDefense:
 class DeepDefenseTrainer(AdversarialTrainer):
     """Trains a classifier, best one that is trained already, with the regulariser of Deep Defense.
 
-    As in the authors' code the network runs in inference mode: batch normalisation uses its moving statistics, which
-    stay as they are, but for an attack with attack_batch_norm="batch". With an attack the cross-entropy is that of
+    As in the authors' code batch normalisation uses its moving statistics, which stay as they are, but for an attack
+    with attack_batch_norm="batch"; unlike there dropout is off too, so that regulariser and cross-entropy are of one
+    network. With an attack the cross-entropy is that of
     adversarial images, as in `AdversarialTrainer`, and the regulariser still that of the natural ones.
 
         trainer = DeepDefenseTrainer(classifier, DeepDefense(strength=15, c=25, d=5), seed=0)
@@ -150,6 +151,6 @@ class DeepDefenseTrainer(AdversarialTrainer):
 
 
 def _guarded_exp(z):
-    """exp(z), and from `_LARGEST_EXPONENT` on its tangent there."""
+    """exp(z), and from `_LARGEST_EXPONENT` on a logarithm, whose gradient shrinks as that of z grows."""
     most = tf.constant(_LARGEST_EXPONENT, z.dtype)
-    return tf.exp(tf.minimum(z, most)) * (1 + tf.nn.relu(z - most))
+    return tf.exp(tf.minimum(z, most)) * (1 + tf.math.log1p(tf.nn.relu(z - most)))
