@@ -13,7 +13,18 @@ is there. (Preaut, Quemada and Durat 2022, Quick-Attacks: "Influence of epsilon 
 import numpy as np
 from absl import flags
 
-from eval import batched_logits, common, data_flags, epsilons_flag, figures, html_page, html_study, output_files, study
+from eval import (
+    batched_logits,
+    classifiers,
+    common,
+    data_flags,
+    epsilons_flag,
+    figures,
+    html_page,
+    html_study,
+    output_files,
+    study,
+)
 from tfrobust import datasets, loading, precision
 from tfrobust.threat_models import ThreatModel
 
@@ -41,7 +52,7 @@ def main() -> None:
     attacks = {epsilon: common.single_attack(common.ATTACKS, _threat(epsilon)) for epsilon in epsilons}
     if output:
         output_files.check_output_path(f"{output}.npz")
-    classifier = loading.load_classifier(common.model_path())
+    classifier = classifiers.load(common.model_path())
     test = data_flags.load_test_set()
     logits_of = batched_logits.of(classifier)
     indices = _given_images(len(test.labels)) if IMAGES.value else _first_of_classes(logits_of, test)

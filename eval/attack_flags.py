@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from eval import common, data_flags, fraction_flag
+from eval import attack_warnings, common, data_flags, fraction_flag
 from tfrobust import losses
 from tfrobust.attacks import PGD
 from tfrobust.threat_models import ThreatModel
@@ -35,5 +35,5 @@ def pgd(threat: ThreatModel, **arguments) -> PGD:
         random_start=RANDOM_START.value,
         **arguments,
     )
-    common.warn_of_short_steps(attack)
+    attack_warnings.warn_of_short_steps(attack)
     return attack

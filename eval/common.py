@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 from absl import app, flags, logging
 
-from eval import challenge_config, data_flags, fraction_flag, sources
+from eval import attack_warnings, challenge_config, data_flags, fraction_flag, sources
 from tfrobust import checkpoints, datasets, evaluation, export, image_folders, loading, reports, suites
 from tfrobust.attacks import catalogue
 from tfrobust.threat_models import NORMS, ThreatModel
@@ -106,8 +106,9 @@ def run(main) -> None:
 
     def parse(argv):
         try:
-            return app.parse_flags_with_usage(challenge_config.expand(argv))
-        except (ValueError, OSError) as error:
+            # `app.parse_flags_with_usage` would say more than a line.
+            return flags.FLAGS(challenge_config.expand(argv))
+        except (flags.Error, ValueError, OSError) as error:
             _exit_with(error)
 
     app.run(lambda argv: guarded(main, argv), flags_parser=parse)
@@ -117,7 +118,7 @@ def guarded(main, argv) -> None:
     """Calls `main()`; errors that speak to the user become one line and exit code 1, Ctrl-C 130 and SIGTERM 143."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
-    signal.signal(signal.SIGTERM, _raise_system_exit)
+    signal.signal(signal.SIGTERM, _raise_terminated)
     if not flags.FLAGS["verbosity"].present:
         # TensorFlow and Keras tell of every file that they write.
         logging.set_verbosity(logging.WARNING)
@@ -127,6 +128,9 @@ def guarded(main, argv) -> None:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
+    except _Terminated:
+        print("\nterminated", file=sys.stderr)
+        raise
     except USER_ERRORS as error:
         if logging.get_verbosity() >= logging.DEBUG:
             traceback.print_exc()
@@ -149,24 +153,8 @@ def threat_model() -> ThreatModel:
     """The threat model of --norm and --epsilon; warns of an epsilon that makes images unrecognisable."""
     epsilon = CHALLENGE_ATTACKS[data_flags.DATASET.value].epsilon if EPSILON.value is None else EPSILON.value
     threat = ThreatModel(NORM.value, epsilon)
-    if threat.norm == "linf" and threat.epsilon > 0.5:
-        logging.warning("epsilon %g can turn every image into plain grey: nothing can be robust to it", threat.epsilon)
+    attack_warnings.warn_of_absurd_epsilon("epsilon", threat)
     return threat
-
-
-def warn_of_short_steps(attack) -> None:
-    """Warns, once, of a PGD attack whose steps together are shorter than epsilon; also of one within another attack."""
-    while not hasattr(attack, "reach") and hasattr(attack, "attack"):
-        attack = attack.attack
-    if hasattr(attack, "reach") and attack.reach < 0.999 * attack.threat.epsilon and attack not in _warned:
-        _warned.append(attack)
-        logging.warning(
-            "%d steps of %g reach %g, less than epsilon %g: they cannot cross the ball, accuracy may look too high",
-            *(attack.steps, attack.step_size, attack.reach, attack.threat.epsilon),
-        )
-
-
-_warned = []
 
 
 class Table(NamedTuple):
@@ -219,7 +207,7 @@ def _whole_table(threat):
 def evaluate(classifier, test: datasets.Arrays, rows: Table, *, warn: bool = True, **arguments) -> reports.Report:
     """`evaluation.evaluate` with the flags' seed, batch size, precision and device; `warn` of steps that are short."""
     for attack in rows.attacks.values() if warn else ():
-        warn_of_short_steps(attack)
+        attack_warnings.warn_of_short_steps(attack)
     with device():
         return evaluation.evaluate(
             classifier,
@@ -245,5 +233,9 @@ def _exit_with(error):
     sys.exit(1)
 
 
-def _raise_system_exit(*_):
-    sys.exit(143)
+class _Terminated(SystemExit):
+    """SIGTERM."""
+
+
+def _raise_terminated(*_):
+    raise _Terminated(143)

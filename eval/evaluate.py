@@ -15,8 +15,8 @@ import time
 import tensorflow as tf
 from absl import flags
 
-from eval import attack_flags, common, data_flags, output_files, tables
-from tfrobust import checkpoints, datasets, loading, reports
+from eval import attack_flags, classifiers, common, data_flags, output_files, tables
+from tfrobust import checkpoints, datasets, reports
 from tfrobust.attacks import PGD
 from tfrobust.attacks.base import describe
 
@@ -49,7 +49,7 @@ def main() -> None:
             waiting = "No checkpoint yet, waiting ..." if newest is None else "Waiting for the next checkpoint ..."
             newest = _wait(folder, newest, f"{waiting}   ({datetime.datetime.now():%Y-%m-%d %H:%M:%S})")
         print(f"Checkpoint {newest}, evaluating ...   ({datetime.datetime.now():%Y-%m-%d %H:%M:%S})", flush=True)
-        report = evaluate(loading.load_classifier(newest), test, attack)
+        report = evaluate(classifiers.load(newest), test, attack)
         write_summary(folder / "eval", checkpoints.step_of(newest), report)
         done = newest
         if not watch:

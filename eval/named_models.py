@@ -4,6 +4,7 @@ import pathlib
 
 from absl import flags
 
+from eval import classifiers
 from tfrobust import loading
 
 MODELS = flags.DEFINE_list("models", None, "Models, separated by commas; name=path gives one a name of your own.")
@@ -33,10 +34,10 @@ def load() -> dict:
     """The models by name.
 
     Raises:
-      ValueError: as `paths`.
+      ValueError: as `paths`, and for a model that has not --dataset's classes.
       tfrobust.loading.ModelLoadError: if one is missing or cannot be read.
     """
-    return {name: loading.load_classifier(path) for name, path in paths().items()}
+    return {name: classifiers.load(path) for name, path in paths().items()}
 
 
 def fingerprints(models: dict) -> dict[str, str | None]:

@@ -1,38 +1,20 @@
-"""Files that binaries write, whole or not at all."""
+"""Files that binaries write."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-import tempfile
 
 import numpy as np
 from absl import flags
 
 from eval import data_flags, provenance
 from tfrobust import attack_files, reports
+from tfrobust.whole_files import whole_file
 
 OUTPUT = flags.DEFINE_string(
     "output", None, "Where the result goes: a report in JSON, an exported model, or what the program says."
 )
-
-
-@contextlib.contextmanager
-def whole_file(path: str):
-    """A binary file that takes the name `path` only when it is complete; its folder is made if need be."""
-    target = pathlib.Path(path).absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        # mkstemp makes files that only the owner may read.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def report_content(report: reports.Report, red_flags=()) -> dict:
@@ -92,9 +74,3 @@ def attack_file_format() -> attack_files.AttackFileFormat:
             "training save adversarial examples as .npz"
         )
     return attack_files.FORMATS[data_flags.DATASET.value]
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -15,8 +15,8 @@ import time
 import numpy as np
 from absl import flags
 
-from eval import attack_flags, common, data_flags, output_files
-from tfrobust import attack_files, loading
+from eval import attack_flags, classifiers, common, data_flags, output_files
+from tfrobust import attack_files
 from tfrobust.attacks.base import describe
 
 DEFAULT_PATH = "attack.npy"
@@ -35,7 +35,7 @@ def main() -> None:
         raise ValueError(f"norm must be linf, got {threat.norm}: files of the challenges are checked in linf")
     attack = attack_flags.pgd(threat)
     file_format = output_files.attack_file_format()
-    classifier = loading.load_classifier(model)
+    classifier = classifiers.load(model)
     test = data_flags.load_test_set()
     total = len(test.labels)
     print(f"{model}: {total} of {file_format.num_examples} test examples of {data_flags.DATASET.value}")

@@ -14,6 +14,7 @@ with accuracy against epsilon and by class, and pictures of what fell and what s
 from absl import flags
 
 from eval import (
+    classifiers,
     common,
     data_flags,
     html_distances,
@@ -26,7 +27,7 @@ from eval import (
     smallest_changes,
     tables,
 )
-from tfrobust import loading, red_flags
+from tfrobust import red_flags
 from tfrobust.evaluation_state import EvaluationState
 
 SAVE_ADVERSARIAL = flags.DEFINE_string(
@@ -70,7 +71,7 @@ def main() -> None:
     threat = common.threat_model()
     if not smallest:
         rows = common.table(threat)
-    classifier = loading.load_classifier(path)
+    classifier = classifiers.load(path)
     test = data_flags.load_test_set()
     if smallest:
         return measure_smallest_changes(classifier, test, threat)

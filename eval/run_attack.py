@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from eval import common, data_flags, output_files
-from tfrobust import attack_files, checks, loading, precision
+from eval import classifiers, common, data_flags, output_files
+from tfrobust import attack_files, checks, precision
 
 DEFAULT_PATH = "attack.npy"
 
@@ -37,7 +37,7 @@ def main() -> None:
         for line in error.verdict:
             print(line, flush=True)
         raise ValueError(f"{path} is no valid attack: {error.reason}") from error
-    classifier = loading.load_classifier(model)
+    classifier = classifiers.load(model)
     with common.device():
         predictions = predict(classifier, x_adv, test.labels, common.EVAL_BATCH_SIZE.value)
     with output_files.whole_file(PRED_PATH.value) as file:

@@ -2,7 +2,8 @@
 
 from absl import flags
 
-from tfrobust import loading, madry_tables
+from eval import classifiers
+from tfrobust import madry_tables
 
 _FLAGS = {
     madry_tables.A_PRIME: flags.DEFINE_string(
@@ -15,6 +16,7 @@ _FLAGS = {
         "source_b", None, "Source B: another architecture; for MNIST the paper's is --architecture=tramer_b."
     ),
 }
+FLAG_NAMES = tuple(flag.name for flag in _FLAGS.values())
 
 
 def paths() -> dict[str, str]:
@@ -26,9 +28,10 @@ def load() -> dict:
     """The given sources, loaded.
 
     Raises:
+      ValueError: for one that is not for the images of --dataset.
       tfrobust.loading.ModelLoadError: if one is missing or cannot be read.
     """
-    return {name: loading.load_classifier(path) for name, path in paths().items()}
+    return {name: classifiers.load(path) for name, path in paths().items()}
 
 
 def missing() -> list[str]:

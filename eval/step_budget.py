@@ -13,7 +13,18 @@ are from a tenth of epsilon to five of it.
 import numpy as np
 from absl import flags
 
-from eval import common, data_flags, figures, fraction_flag, html_page, html_study, output_files, study, tables
+from eval import (
+    classifiers,
+    common,
+    data_flags,
+    figures,
+    fraction_flag,
+    html_page,
+    html_study,
+    output_files,
+    study,
+    tables,
+)
 from tfrobust import loading, precision
 from tfrobust.attacks import PGD
 
@@ -44,7 +55,7 @@ def main() -> None:
     if not threat.epsilon:
         raise ValueError("epsilon must be above 0: steps are compared with it")
     attacks = _attacks(threat)
-    classifier = loading.load_classifier(common.model_path())
+    classifier = classifiers.load(common.model_path())
     test = data_flags.load_test_set()
     settings = {
         "model": common.model_path(),

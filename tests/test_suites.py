@@ -27,7 +27,7 @@ def test_table_1_has_the_papers_attacks():
 
 
 def test_quick_reaches_any_point_of_the_ball_from_any_other():
-    assert suites.quick(THREAT)["PGD 40x1"].reach == pytest.approx(2.5 * 0.3)
+    assert suites.quick(THREAT)["PGD-40"].reach == pytest.approx(2.5 * 0.3)
 
 
 @pytest.mark.parametrize("name", sorted(suites.SUITES))

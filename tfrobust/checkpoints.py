@@ -13,6 +13,8 @@ import re
 import keras
 import tensorflow as tf
 
+from tfrobust.whole_files import whole_file
+
 NAME = "checkpoint"
 ARCHITECTURE = "architecture.json"
 
@@ -45,10 +47,7 @@ class TrainingCheckpoints:
         self._optimizer = trainer.optimizer
         self._optimizer.build(trainer.trainable_variables)
         self._checkpoint = _checkpoint(trainer.classifier, self._optimizer)
-        _list_checkpoints(self._folder)
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(model_dir), max_to_keep=keep, checkpoint_name=NAME
-        )
+        self._keep, self._manager = keep, None
 
     @property
     def step(self) -> int:
@@ -64,6 +63,12 @@ class TrainingCheckpoints:
         prefix = f"{self._folder / NAME}-{self.step}"
         existed = pathlib.Path(f"{prefix}.index").exists()
         try:
+            if self._manager is None:
+                # Not before: what cannot be restored is left as it is.
+                _list_checkpoints(self._folder)
+                self._manager = tf.train.CheckpointManager(
+                    self._checkpoint, str(self._folder), max_to_keep=self._keep, checkpoint_name=NAME
+                )
             return self._manager.save(checkpoint_number=self.step)
         except (tf.errors.OpError, OSError) as error:
             if not existed:
@@ -107,10 +112,8 @@ def newest(model_dir, *, below: float = math.inf) -> str | None:
 
 def save_architecture(model_dir, classifier: keras.Model) -> None:
     """Writes the classifier's layers to `model_dir`, so that its checkpoints can be opened by `load_classifier`."""
-    target = pathlib.Path(model_dir) / ARCHITECTURE
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(classifier.to_json(indent=1), encoding="utf-8")
-    temporary.replace(target)
+    with whole_file(pathlib.Path(model_dir) / ARCHITECTURE) as file:
+        file.write(classifier.to_json(indent=1).encode())
 
 
 def load_classifier(model_dir, prefix: str | None = None) -> keras.Model:
@@ -169,7 +172,8 @@ def _list_checkpoints(folder):
             lines.append(f'all_model_checkpoint_paths: "{pathlib.Path(prefix).name}"')
             # Without its time a checkpoint is never removed.
             lines.append(f"all_model_checkpoint_timestamps: {os.path.getmtime(f'{prefix}.index')}")
-        (folder / NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with whole_file(folder / NAME) as file:
+            file.write(("\n".join(lines) + "\n").encode())
 
 
 def _all(model_dir):

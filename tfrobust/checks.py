@@ -2,6 +2,7 @@
 
 import numbers
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -45,14 +46,7 @@ def check_classifier(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray
       ValueError: if it does not accept them, returns no [B, K] logits with every label below K, returns values that
         are not finite, or returns probabilities.
     """
-    try:
-        logits = np.asarray(logits_fn(tf.constant(images)), np.float32)
-    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
-        raise ValueError(
-            f"classifier must take images of shape {images.shape[1:]}, got: {_first_line(error)}"
-        ) from error
-    if logits.ndim != 2 or logits.shape[0] != len(images):
-        raise ValueError(f"classifier must return logits [B, K], got shape {logits.shape} for {len(images)} images")
+    logits = _logits(logits_fn, images)
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise ValueError(
             f"classifier must have a class for every label, got {logits.shape[1]} classes and labels in "
@@ -65,6 +59,42 @@ def check_classifier(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray
             "classifier must return logits, got probabilities (each row is positive and sums to 1): remove its "
             "softmax, whose gradients vanish and make every attack look weak"
         )
+
+
+def check_classes(logits_fn: LogitsFn, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Raises ValueError unless the classifier takes images [H, W, C] of this shape and has so many classes."""
+    logits = _logits(logits_fn, np.zeros([1, *image_shape], np.float32))
+    if logits.shape[1] != num_classes:
+        raise ValueError(f"classifier must have the data's {num_classes} classes, got {logits.shape[1]}")
+
+
+def require_logits(classifier: keras.Model | LogitsFn) -> None:
+    """Raises ValueError for a Keras model that ends in a softmax or a sigmoid; of any other function nothing is known
+    before it is called, see `check_classifier`."""
+    last = classifier
+    while isinstance(last, keras.Model):
+        last = last.layers[-1] if getattr(last, "layers", None) else None
+    name = getattr(getattr(last, "activation", None), "__name__", None)
+    if isinstance(last, keras.layers.Softmax):
+        name = "softmax"
+    if name in ("softmax", "sigmoid"):
+        raise ValueError(
+            f"classifier must return logits, got a last layer {last.name!r} with a {name}: remove it, whose gradients "
+            "vanish and make every attack look weak"
+        )
+
+
+def _logits(logits_fn, images):
+    """What the classifier returns for images [B, H, W, C], checked to be [B, K]."""
+    try:
+        logits = np.asarray(logits_fn(tf.constant(images)), np.float32)
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(
+            f"classifier must take images of shape {images.shape[1:]}, got: {_first_line(error)}"
+        ) from error
+    if logits.ndim != 2 or logits.shape[0] != len(images):
+        raise ValueError(f"classifier must return logits [B, K], got shape {logits.shape} for {len(images)} images")
+    return logits
 
 
 def _count_bad(mask):

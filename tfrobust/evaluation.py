@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfrobust import losses, seeds
 from tfrobust.attacks.base import Attack, LogitsFn, NotDifferentiableError, describe
-from tfrobust.checks import check_classifier, check_examples, require_integer
+from tfrobust.checks import check_classifier, check_examples, require_integer, require_logits
 from tfrobust.evaluation_state import EvaluationState, Progress, fingerprint
 from tfrobust.precision import Precision, functions
 from tfrobust.reports import NATURAL, AttackResult, Report
@@ -77,6 +77,7 @@ def evaluate(
     threat = _common_threat(attacks)
     images, labels = check_examples(images, labels, threat.bounds)
     require_integer("batch_size", batch_size, 1)
+    require_logits(classifier)
     judge_fn, gradient_fn, precision = functions(classifier, precision)
     check_classifier(judge_fn, images[:batch_size], labels)
     examples = _Examples(images, labels, threat, judge_fn, batch_size)

@@ -7,7 +7,6 @@ evaluate(classifier, images, labels, attacks, seed=0, state=state)      # the sa
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import numpy as np
 from tfrobust.attacks.base import Attack, describe
 from tfrobust.attacks.transfer import Transfer
 from tfrobust.reports import NATURAL, STANDING, UNKNOWN, AttackResult
+from tfrobust.whole_files import whole_file
 
 # Seconds from one save to the next within an attack.
 SAVE_EVERY = 20.0
@@ -108,7 +108,7 @@ class EvaluationState:
       path: of a .npz file; its folder is made when it is first written.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | pathlib.Path):
         self._path = pathlib.Path(path)
         self._fingerprint = ""
         self._saved = time.monotonic()
@@ -163,14 +163,8 @@ class EvaluationState:
             "fell_to": progress.worst.fell_to,
             "x_adv": progress.x_adv,
         }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        try:
-            with open(temporary, "wb") as file:
-                np.savez(file, **values)
-            os.replace(temporary, self._path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(self._path) as file:
+            np.savez(file, **values)
         self._saved = time.monotonic()
 
 

@@ -24,6 +24,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfrobust.checks import require_logits
+
 _SAVED_MODEL_PARTS = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
 
 
@@ -77,6 +79,7 @@ def save_keras(classifier: keras.Model, path) -> None:
 
 def _signatures(classifier):
     """The functions behind `serving_default` and `serve_bytes`, traced."""
+    require_logits(classifier)
     shape = tuple(getattr(classifier, "input_shape", ()))
     if len(shape) != 4 or None in shape[1:] or shape[3] not in (1, 3):
         raise ValueError(

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tfrobust import seeds
 from tfrobust.attacks.base import LogitsFn, describe
 from tfrobust.attacks.minimum_norm import MinimumNormAttack
-from tfrobust.checks import check_classifier, check_examples, require_integer
+from tfrobust.checks import check_classifier, check_examples, require_integer, require_logits
 from tfrobust.evaluation import InvalidAdversarialExampleError
 from tfrobust.precision import Precision, functions
 from tfrobust.threat_models import ThreatModel
@@ -141,6 +141,7 @@ def evaluate_minimum_norm(
     norm, bounds = kinds.pop()
     images, labels = check_examples(images, labels, bounds)
     require_integer("batch_size", batch_size, 1)
+    require_logits(classifier)
     judge_fn, gradient_fn, precision = functions(classifier, precision)
     check_classifier(judge_fn, images[:batch_size], labels)
     threat = ThreatModel(norm, 0.0, bounds)

@@ -3,14 +3,15 @@
 Keys of the challenges' config.json are flags under their original names.
 """
 
+import math
 from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 from absl import flags, logging
 
-from eval import attack_flags, common, data_flags, fraction_flag
-from tfrobust import image_folders
+from eval import attack_flags, attack_warnings, common, data_flags, fraction_flag, sources
+from tfrobust import image_folders, precision
 from tfrobust.attacks import PGD
 from tfrobust.models import mnist
 from tfrobust.threat_models import ThreatModel
@@ -106,7 +107,7 @@ _FREE = {
         "attacks",
         "rows",
     ),
-    *("compare_undefended", "data_dir", "distribution", "checkpoint", "epochs"),
+    *("compare_undefended", "data_dir", "distribution", "checkpoint", "epochs", *sources.FLAG_NAMES),
 }
 
 
@@ -116,6 +117,7 @@ def training_attack(threat: ThreatModel) -> PGD | None:
         return None
     if TRAINING_EPSILON.value is not None:
         threat = ThreatModel(threat.norm, TRAINING_EPSILON.value)
+        attack_warnings.warn_of_absurd_epsilon("training_epsilon", threat)
     return attack_flags.pgd(threat, step_decay=STEP_DECAY.value)
 
 
@@ -151,9 +153,15 @@ def compiled(trainer: AdversarialTrainer) -> AdversarialTrainer:
 
 
 def resolve_epochs(examples: int) -> None:
-    """Makes --max_num_training_steps of --epochs, if they are given, for so many training examples."""
+    """Makes --max_num_training_steps of --epochs, if they are given, for so many training examples.
+
+    Raises:
+      ValueError: for epochs that are not finite and above 0.
+    """
     if EPOCHS.value is None:
         return
+    if not 0 < EPOCHS.value < math.inf:
+        raise ValueError(f"epochs must be a number above 0, got {EPOCHS.value}")
     flags.FLAGS.max_num_training_steps = max(1, round(EPOCHS.value * steps_per_epoch(examples)))
 
 
@@ -182,11 +190,13 @@ def strategy() -> tf.distribute.Strategy:
 def flag_lines(more: Sequence[str] = ()) -> list[str]:
     """The flags of this run as `--name=value`, for --flagfile: those of all runs, and those named `more`."""
     by_module = flags.FLAGS.flags_by_module_dict()
-    shared = ("eval.common", "eval.data_flags", "eval.attack_flags", "train.common", "train.optimizer_flags")
-    recorded = [flag for module in shared for flag in by_module[module]] + [flags.FLAGS[name] for name in more]
-    # --checkpoint is about one start of the program, not about the run.
-    left_out = (*ALIASES, "checkpoint")
-    return [flag.serialize() for flag in recorded if flag.name not in left_out and flag.value is not None]
+    shared = ("common", "data_flags", "sources", "attack_flags")
+    modules = [*(f"eval.{name}" for name in shared), "train.common", "train.optimizer_flags"]
+    recorded = [flag for module in modules for flag in by_module[module]] + [flags.FLAGS[name] for name in more]
+    # --checkpoint is about one start of the program, not about the run. What `auto` is depends on the machine.
+    left_out = (*ALIASES, "checkpoint", common.PRECISION.name)
+    lines = [flag.serialize() for flag in recorded if flag.name not in left_out and flag.value is not None]
+    return [*lines, f"--{common.PRECISION.name}={precision.resolve(common.PRECISION.value)}"]
 
 
 def check_same_run(recorded: list[str], more: Sequence[str] = ()) -> None:
@@ -205,7 +215,9 @@ def check_same_run(recorded: list[str], more: Sequence[str] = ()) -> None:
         # A flag that the recorded version did not have yet stands at its default, which is what there was before it.
         default = flags.FLAGS[name].default_as_str if name in flags.FLAGS else None
         before, after = (values.get(name, (default or "unset").strip("'")) for values in (then, now))
-        if before != after:
+        # Records of earlier versions did not say what it was.
+        unknown = name == common.PRECISION.name and before == "auto"
+        if before != after and not unknown:
             changed.append(f"--{name} was {before} and is {after}")
     if changed:
         raise ValueError(

@@ -81,6 +81,11 @@ def run(task: Task) -> None:
         model_dir.mkdir(parents=True, exist_ok=True)
         saved = checkpoints.TrainingCheckpoints(model_dir, trainer)
         start_step = restore(saved)
+    if start_step > common.MAX_STEPS.value:
+        raise ValueError(
+            f"max_num_training_steps must be at least {start_step}, which {model_dir} has made, got "
+            f"{common.MAX_STEPS.value}; an earlier one is gone on from with --checkpoint"
+        )
     with output_files.whole_file(str(model_dir / FLAGS_FILE)) as file:
         file.write(("\n".join(common.flag_lines(task.flags)) + "\n").encode())
     checkpoints.save_architecture(model_dir, classifier)
@@ -184,6 +189,7 @@ def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_
         Summaries(
             model_dir,
             start_step=start_step,
+            total_steps=total,
             every=common.SUMMARY_STEPS.value,
             images_every=common.CHECKPOINT_STEPS.value,
             images=np.asarray(examples.images[:STRIP_EXAMPLES]),

@@ -1,5 +1,7 @@
 """TensorBoard scalars and pictures of adversarial examples."""
 
+import contextlib
+import math
 import pathlib
 
 import keras
@@ -46,41 +48,53 @@ class Summaries(keras.callbacks.Callback):
 
     Args:
       model_dir: folder of the event files.
-      start_step: the step at which training starts.
+      start_step, total_steps: the steps at which training starts and ends.
       every: steps between scalars.
-      images_every: steps between strips.
+      images_every: steps between strips; there is one of the end too.
       images, labels: the few examples of the strip, [B, H, W, C] and [B].
     """
 
-    def __init__(self, model_dir, *, start_step: int, every: int, images_every: int, images, labels):
+    def __init__(self, model_dir, *, start_step: int, total_steps: int, every: int, images_every: int, images, labels):
         super().__init__()
         self._folder = str(pathlib.Path(model_dir))
-        self._step, self._every, self._images_every = start_step, every, images_every
+        self._step, self._total, self._every, self._images_every = start_step, total_steps, every, images_every
         self._images, self._labels = tf.constant(images), tf.constant(labels)
         self._writer = None
 
     def on_train_begin(self, logs=None):
-        """Opens the event file."""
-        self._writer = tf.summary.create_file_writer(self._folder)
+        """Opens the event file; raises OSError if it cannot be written, as the other methods do."""
+        with self._one_line_errors():
+            self._writer = tf.summary.create_file_writer(self._folder)
         self._perturb = tf.function(self.model.perturb)
 
     def on_train_batch_end(self, batch, logs=None):
         """Writes what is due at this step."""
         self._step += 1
-        with self._writer.as_default(step=self._step):
-            if self._step % self._every == 0:
-                tf.summary.scalar("accuracy_adv", logs["adversarial_accuracy"])
-                tf.summary.scalar("xent_adv", logs["xent"])
-                if "natural_accuracy" in logs:
-                    tf.summary.scalar("accuracy_nat", logs["natural_accuracy"])
-                tf.summary.scalar("learning_rate", float(self.model.optimizer.learning_rate))
-            attack = self.model.attack
-            if attack and self._step % self._images_every == 0:
-                # Outside of a strategy's step: one device makes the picture.
-                x_adv = self._perturb(self._images, self._labels)
-                picture = strip(self._images.numpy(), x_adv.numpy(), attack.threat.epsilon)
+        if self._step % self._every == 0:
+            scalars = {"accuracy_adv": logs["adversarial_accuracy"], "xent_adv": logs["xent"]}
+            # NaN where no step since the last average measured it.
+            if math.isfinite(logs.get("natural_accuracy", math.nan)):
+                scalars["accuracy_nat"] = logs["natural_accuracy"]
+            scalars["learning_rate"] = float(self.model.optimizer.learning_rate)
+            with self._one_line_errors(), self._writer.as_default(step=self._step):
+                for name, value in scalars.items():
+                    tf.summary.scalar(name, value)
+        attack = self.model.attack
+        if attack and (self._step % self._images_every == 0 or self._step == self._total):
+            # Outside of a strategy's step: one device makes the picture.
+            x_adv = self._perturb(self._images, self._labels)
+            picture = strip(self._images.numpy(), x_adv.numpy(), attack.threat.epsilon)
+            with self._one_line_errors(), self._writer.as_default(step=self._step):
                 tf.summary.image("natural_adversarial_difference", picture[np.newaxis])
 
     def on_train_end(self, logs=None):
         """Closes the event file."""
-        self._writer.close()
+        with self._one_line_errors():
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _one_line_errors(self):
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise OSError(f"TensorBoard's events in {self._folder} cannot be written ({error.message})") from error

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 
-from eval import common, robust_accuracy
+from eval import attack_warnings, common, robust_accuracy
 from tfrobust import export, suites
 from tfrobust.attacks import PGD, fgsm
 from tfrobust.attacks.deepfool import DeepFool
@@ -131,7 +131,7 @@ def test_a_model_without_gradients_is_attacked_by_what_needs_none(digits_model, 
 
 
 def test_steps_too_short_for_epsilon_are_told_once(caplog, monkeypatch):
-    monkeypatch.setattr(common, "_warned", [])
+    monkeypatch.setattr(attack_warnings, "_warned", [])
     threat = ThreatModel("linf", 0.3)
     for attack in (
         PGD(threat, 10, 0.02),
@@ -139,7 +139,7 @@ def test_steps_too_short_for_epsilon_are_told_once(caplog, monkeypatch):
         PGD(threat, 10, 0.03),
         PGD(threat, 40, 0.1, step_decay=0.5),
     ):
-        common.warn_of_short_steps(attack)
+        attack_warnings.warn_of_short_steps(attack)
     messages = [record.getMessage() for record in caplog.records]
     assert [message.split(",")[0] for message in messages] == [
         "10 steps of 0.02 reach 0.2",
@@ -149,7 +149,7 @@ def test_steps_too_short_for_epsilon_are_told_once(caplog, monkeypatch):
 
 
 def test_short_steps_within_other_attacks_are_told(caplog, monkeypatch):
-    monkeypatch.setattr(common, "_warned", [])
+    monkeypatch.setattr(attack_warnings, "_warned", [])
     threat = ThreatModel("linf", 0.3)
     short = PGD(threat, 2, 0.01)
     attacks = (
@@ -161,11 +161,26 @@ def test_short_steps_within_other_attacks_are_told(caplog, monkeypatch):
         MomentumPGD(threat, 6, 0.05),
     )
     for attack in attacks:
-        common.warn_of_short_steps(attack)
+        attack_warnings.warn_of_short_steps(attack)
     assert [record.getMessage()[:7] for record in caplog.records] == [f"{steps} steps" for steps in (3, 4, 5, 6)]
 
 
 def test_what_has_no_steps_is_not_told(caplog):
-    common.warn_of_short_steps(Square(ThreatModel("linf", 0.3), queries=10))
-    common.warn_of_short_steps(fgsm(ThreatModel("linf", 0.3)))
+    attack_warnings.warn_of_short_steps(Square(ThreatModel("linf", 0.3), queries=10))
+    attack_warnings.warn_of_short_steps(fgsm(ThreatModel("linf", 0.3)))
     assert not caplog.records
+
+
+@flagsaver.flagsaver
+def test_an_epsilon_that_reaches_grey_is_told(caplog):
+    flags.FLAGS(["robust_accuracy", "--dataset=digits"])
+    # Of 784 pixels.
+    for threat in (ThreatModel("linf", 0.5), ThreatModel("l2", 14.0), ThreatModel("l1", 392.0)):
+        attack_warnings.warn_of_absurd_epsilon("epsilon", threat)
+        assert not caplog.records
+        attack_warnings.warn_of_absurd_epsilon("training_epsilon", threat.scaled(1.01))
+        assert caplog.records.pop().getMessage().startswith("training_epsilon")
+        caplog.clear()
+    with flagsaver.flagsaver(epsilon=0.6):
+        common.threat_model()
+    assert "epsilon 0.6 can turn every image into plain grey" in caplog.text

@@ -43,7 +43,7 @@ def test_page(model, tmp_path, capsys):
     arguments = [f"--model={model}", f"--report={page}", f"--output={output}", f"--state={state}"]
     call(*arguments, "--report_examples=30")
     printed = capsys.readouterr().out
-    assert "report: PGD 40x1 at 6 epsilons on 30 examples, about " in printed and f"saved {page}" in printed
+    assert "report: PGD-40 at 6 epsilons on 30 examples, about " in printed and f"saved {page}" in printed
     found, report = Page(page), json.loads(output.read_text())
     assert str(model) in found.text and f"Robustness of {model.parent.name}/{model.name}" in found.text
     rows = {row[0]: row for row in found.rows}
@@ -52,7 +52,7 @@ def test_page(model, tmp_path, capsys):
     for attack in report["attacks"]:
         assert rows[attack["name"]][1] == f"{attack['accuracy']:.2%}" and attack["attack"] in found.text
     names = [row[0] for row in found.rows]
-    assert names.index("worst case of all") < names.index("PGD 40x1") < names.index("FGSM")
+    assert names.index("worst case of all") < names.index("PGD-40") < names.index("FGSM")
     assert "may change every pixel by up to 0.1 (25.5/255)" in found.text
     assert f"Seed {report['seed']}. Attack gradients are computed in float32" in found.text
     # The sweep, on its own examples.
@@ -60,7 +60,7 @@ def test_page(model, tmp_path, capsys):
     assert [row[0] for row in sweep] == [html_words.radius(0.1 * part) for part in (0, *radius_sweep.PARTS)]
     accuracies = [float(row[1][:-1]) for row in sweep]
     assert accuracies == sorted(accuracies, reverse=True) and accuracies[0] > accuracies[-1]
-    assert "Measured on the first 30 examples with PGD 40x1" in found.text and "seconds beyond the table" in found.text
+    assert "Measured on the first 30 examples with PGD-40" in found.text and "seconds beyond the table" in found.text
     assert "Looked for:" in found.text and "upper bound" in found.text and report["command"] in found.text
     assert [image["alt"][:8] for image in found.images[1:4]] == ["natural ", "adversar", "differen"]
     # A second time nothing is attacked but for the sweep, which may be left out.

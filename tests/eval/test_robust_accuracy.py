@@ -54,7 +54,7 @@ def test_keras_file_and_saved_model_give_the_same_report(models, tmp_path):
     first, second = reports
     assert first["num_examples"] == 50 and first["seed"] == 3
     assert first["threat_model"] == {"norm": "linf", "epsilon": 0.1, "bounds": [0.0, 1.0]}
-    assert [a["name"] for a in first["attacks"]] == ["FGSM", "PGD 40x1"]
+    assert [a["name"] for a in first["attacks"]] == ["FGSM", "PGD-40"]
     assert first["attacks"][1]["attack"].startswith("PGD(threat=ThreatModel(norm='linf', epsilon=0.1")
     assert first["clean_accuracy"] == second["clean_accuracy"] > 0.5
     # float32 sums in another order may tip an example on the boundary.
@@ -101,7 +101,8 @@ def test_a_model_of_other_shape_or_with_softmax_is_named(tmp_path, capsys):
             [keras.Input((32, 32, 3)), layers.Flatten(), layers.Dense(10)],
             "must take images of shape (28, 28, 1)",
         ),
-        "classes": ([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(5)], "5 classes"),
+        "classes": ([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(5)], "10 classes, got 5"),
+        "too many": ([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(12)], "10 classes, got 12"),
         "softmax": ([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10, "softmax")], "softmax"),
     }
     for name, (stack, words) in cases.items():

@@ -51,7 +51,7 @@ def test_some_rows_of_a_suite(digits_model, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--suite=quick", "--rows=*x7"], "rows must match some of 'FGSM', 'PGD 40x1', got ['*x7']"),
+        (["--suite=quick", "--rows=*x7"], "rows must match some of 'FGSM', 'PGD-40', got ['*x7']"),
         (["--suite=quick", "--source_b=b.keras"], "sources of black-box rows are for --suite=madry_table1 or"),
         (["--suite=madry_table1", "--source_b=b.keras"], "model b.keras does not exist"),
     ],

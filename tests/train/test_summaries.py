@@ -1,8 +1,14 @@
-"""Pictures of adversarial examples."""
+"""Pictures of adversarial examples, and what TensorBoard gets."""
+
+import types
 
 import numpy as np
+import pytest
+import tensorflow as tf
 
-from train.summaries import save_strip, strip
+from tfrobust.attacks import fgsm
+from tfrobust.threat_models import ThreatModel
+from train.summaries import Summaries, save_strip, strip
 
 
 def test_strip_has_three_rows_and_amplifies_the_difference():
@@ -22,3 +28,57 @@ def test_pictures_are_written_for_grey_and_colour(tmp_path):
         path = tmp_path / f"{channels}.png"
         save_strip(path, x, x, 0.0, ["a", "b", "c"])
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+class Attacked:
+    """What `Summaries` asks a trainer for."""
+
+    attack = fgsm(ThreatModel("linf", 0.1))
+    optimizer = types.SimpleNamespace(learning_rate=0.5)
+
+    @staticmethod
+    def perturb(x, y):
+        return tf.clip_by_value(x + 0.1, 0, 1)
+
+
+def summaries(folder):
+    options = {"start_step": 0, "total_steps": 5, "every": 2, "images_every": 2}
+    found = Summaries(folder, **options, images=np.zeros([3, 4, 4, 1], np.float32), labels=np.zeros(3, np.int64))
+    found.set_model(Attacked())
+    return found
+
+
+def test_scalars_and_strips_and_one_of_the_end(tmp_path):
+    written = summaries(tmp_path)
+    written.on_train_begin()
+    for step in range(5):
+        measured = 0.75 if step == 1 else float("nan")
+        logs = {"adversarial_accuracy": 0.5, "xent": 1.0, "natural_accuracy": measured}
+        written.on_train_batch_end(step, logs)
+    written.on_train_end()
+    (path,) = tmp_path.iterdir()
+    found = {}
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = value.tensor
+    assert {tag: list(steps) for tag, steps in found.items()} == {
+        "accuracy_adv": [2, 4],
+        "xent_adv": [2, 4],
+        "accuracy_nat": [2],
+        "learning_rate": [2, 4],
+        "natural_adversarial_difference": [2, 4, 5],
+    }
+    width, height, png = found["natural_adversarial_difference"][5].string_val
+    assert (int(width), int(height)) == (12, 12)
+    picture = tf.io.decode_png(png).numpy()[..., 0]
+    # Black images, brighter by epsilon, which is drawn as white.
+    assert picture.shape == (12, 12) and set(picture[:4].flat) == {0} and set(picture[8:].flat) == {255}
+
+
+def test_events_that_cannot_be_written_are_an_error_of_one_line(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    written = summaries(tmp_path / "file")
+    with pytest.raises(OSError, match=r"TensorBoard's events in .*file cannot be written") as error:
+        written.on_train_begin()
+        written.on_train_batch_end(0, {})
+    assert "\n" not in str(error.value)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfrobust import seeds
 from tfrobust.attacks.pgd import PGD
+from tfrobust.checks import require_logits
 from tfrobust.precision import AttackTwin, Precision
 
 
@@ -42,7 +43,7 @@ class AdversarialTrainer(keras.Model):
 
     Raises:
       ValueError: for a negative `epsilon_warmup_steps`, `natural_accuracy_every` or `weight_decay`, a `clean_weight`
-        that is not from 0 to 1, or an `attack_batch_norm` of another name.
+        that is not from 0 to 1, an `attack_batch_norm` of another name, or a classifier that ends in a softmax.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class AdversarialTrainer(keras.Model):
             raise ValueError(f"clean_weight must be from 0 to 1, got {clean_weight!r}")
         if attack_batch_norm not in ("inference", "batch"):
             raise ValueError(f"attack_batch_norm must be 'inference' or 'batch', got {attack_batch_norm!r}")
+        require_logits(classifier)
         self.classifier = classifier
         self.attack = attack
         self.seed = seed

@@ -1,0 +1,57 @@
+"""What a classifier must be, before anything is done with it."""
+
+import keras
+import pytest
+import tensorflow as tf
+
+from tfrobust import checks
+from tfrobust.export import export_saved_model
+from tfrobust.trainers import AdversarialTrainer
+
+layers = keras.layers
+
+
+def ending_in(*last):
+    return keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), *last])
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        [layers.Dense(3, activation="softmax")],
+        [layers.Dense(3, activation="sigmoid")],
+        [layers.Dense(3), layers.Softmax()],
+        [layers.Dense(3), layers.Activation("softmax")],
+        [keras.Sequential([keras.Input((16,)), layers.Dense(3, activation="softmax")])],
+    ],
+)
+def test_a_last_layer_that_squashes_is_refused(last, tmp_path):
+    classifier = ending_in(*last)
+    message = "classifier must return logits, got a last layer '.*' with a s(oftmax|igmoid): remove it"
+    with pytest.raises(ValueError, match=message):
+        checks.require_logits(classifier)
+    with pytest.raises(ValueError, match=message):
+        AdversarialTrainer(classifier, None, seed=0)
+    with pytest.raises(ValueError, match=message):
+        export_saved_model(classifier, tmp_path / "1")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [ending_in(layers.Dense(3)), ending_in(layers.Dense(3, activation="relu")), lambda x: x, keras.Sequential()],
+)
+def test_other_classifiers_may_return_logits(classifier):
+    checks.require_logits(classifier)
+
+
+def test_the_classes_are_the_data_s():
+    classifier = ending_in(layers.Dense(3))
+    checks.check_classes(classifier, (4, 4, 1), 3)
+    for count in (2, 4):
+        with pytest.raises(ValueError, match=f"classifier must have the data's {count} classes, got 3"):
+            checks.check_classes(classifier, (4, 4, 1), count)
+    with pytest.raises(ValueError, match=r"classifier must take images of shape \(5, 5, 3\)"):
+        checks.check_classes(classifier, (5, 5, 3), 3)
+    with pytest.raises(ValueError, match=r"classifier must return logits \[B, K\], got shape \(1,\)"):
+        checks.check_classes(lambda x: tf.reduce_sum(x, axis=[1, 2, 3]), (4, 4, 1), 3)
