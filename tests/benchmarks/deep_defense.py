@@ -7,7 +7,6 @@ takes the nearest one: what the paper's equations say, one backward pass for eac
 value is printed for both. Peak memory is that of a process of its own that makes a few steps.
 """
 
-import pathlib
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from tests.benchmarks import peers
+from tests.benchmarks.memory import peak_memory
 from tfrobust import datasets, metrics
 from tfrobust.models import deep_defense as networks
 from tfrobust.perturbation_size import relative_size
@@ -132,12 +132,6 @@ def print_peak_memory(name: str, path: str) -> None:
             command = [sys.executable, "-m", "tests.benchmarks.deep_defense", *arguments]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             print(f"  {kind}, {iterations} iterations: {done.stdout.strip()}", flush=True)
-
-
-def peak_memory() -> int:
-    """Bytes that this process has held at most, as Linux reports it; `ru_maxrss` would count its parent's too."""
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def main(_) -> None:

@@ -45,6 +45,8 @@ def test_flagfile(path, monkeypatch):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_says_what_to_expect(path):
     comment = " ".join(line.removeprefix("#") for line in path.read_text().splitlines() if line.startswith("#"))
-    assert "the run has not been made" in comment or "No GPU has been tried" in comment or (
-        "Expected" in comment and re.search(r"time", comment)
+    assert (
+        "the run has not been made" in comment
+        or "No GPU has been tried" in comment
+        or ("Expected" in comment and re.search(r"time", comment))
     )
