@@ -4,7 +4,7 @@ import pathlib
 
 import setuptools
 
-TEST = ["hypothesis>=6.100", "pytest>=8", "ruff>=0.6"]
+TEST = ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6"]
 # Rivals that benchmarks measure and parity tests compare with.
 PEERS = [
     "adversarial-robustness-toolbox>=1.20",
