@@ -226,7 +226,7 @@ def test_l2_distance_is_checked_in_l2():
 @pytest.mark.parametrize("restarts", [1, 2])
 def test_a_gradient_that_is_not_a_number_is_no_robustness(restarts):
     # The gradient of sqrt(relu(x - 2)) is infinity times 0.
-    broken = lambda x: threshold(x) + tf.reshape(tf.sqrt(tf.nn.relu(x - 2)), [-1, 1])  # noqa: E731
+    broken = lambda x: threshold(x) + tf.reshape(tf.sqrt(tf.nn.relu(x - 2)), [-1, 1]) * [1.0, 0.0]  # noqa: E731
     with pytest.raises(InvalidAdversarialExampleError, match="not finite"):
         evaluate(broken, PIXELS, LABELS, {"PGD": PGD(LINF, 2, 0.05, restarts=restarts)}, seed=0)
 

@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from eval import common, transfer
+from eval import attack_warnings, common, transfer
 from tests.eval.pages import Page
 from tfrobust import datasets
 
@@ -67,7 +67,7 @@ def test_matrix(digits_model, other_model, tmp_path, capsys, killed_at):
 
 
 def test_short_steps_are_told(digits_model, caplog, monkeypatch):
-    monkeypatch.setattr(common, "_warned", [])
+    monkeypatch.setattr(attack_warnings, "_warned", [])
     call(f"--models=a={digits_model},b={digits_model}", "--attack=pgd:steps=2:step_size=0.01", "--num_eval_examples=5")
     assert [record.getMessage().split(",")[0] for record in caplog.records] == ["2 steps of 0.01 reach 0.02"]
 
