@@ -165,6 +165,8 @@ def _difference(before, now):
     was, now = before.get(name), now.get(name)
     if isinstance(was, dict) and isinstance(now, dict):
         return f"{name}: {_difference(was, now)}"
+    if isinstance(was, list) and isinstance(now, list):
+        was, now = ([item for item in these if item not in others] for these, others in ((was, now), (now, was)))
     was, now = (textwrap.shorten(repr(value), 80) for value in (was, now))
     return f"{name} was {was} and is {now}"
 

@@ -75,6 +75,10 @@ def test_another_study_is_not_written_over(tmp_path):
     with pytest.raises(ValueError, match=r"\(models: a was 'a.keras' and is None\)"):
         new(output, {**SETTINGS, "models": {"b" * 200: "b.keras"}})
     assert new(output).rows == [ROW]
+    output = str(tmp_path / "listed")
+    new(output, {"flags": ["--a=1", "--b=2"]}).add(ROW)
+    with pytest.raises(ValueError, match=r"\(flags was \['--b=2'\] and is \['--b=3', '--c=4'\]\)"):
+        new(output, {"flags": ["--a=1", "--b=3", "--c=4"]})
 
 
 @pytest.mark.parametrize(
