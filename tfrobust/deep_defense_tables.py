@@ -18,10 +18,10 @@ class Measures(NamedTuple):
     accuracies: tuple[float, ...]
 
 
-def _rows(*rows):
+def _rows(*rows, methods=METHODS):
     return {
         method: Measures(row[0] / 100, row[1], tuple(value / 100 for value in row[2:]))
-        for method, row in zip(METHODS, rows, strict=True)
+        for method, row in zip(methods, rows, strict=True)
     }
 
 
@@ -49,5 +49,15 @@ PUBLISHED: Mapping[str, Mapping[str, Measures]] = {
         (88.20, 4.33e-2, 75.39, 49.75, 17.74),
         (89.87, 5.25e-2, 78.87, 58.85, 45.90),
         (89.96, 5.58e-2, 80.70, 70.73, 50.00),
+    ),
+    "imagenet_alexnet": _rows(
+        (56.91, 2.98e-3, 54.62, 51.39, 46.05),
+        (57.11, 4.54e-3, 55.79, 53.50, 50.00),
+        methods=("reference", "deep_defense"),
+    ),
+    "imagenet_resnet18": _rows(
+        (69.64, 1.63e-3, 63.39, 54.45, 41.70),
+        (69.66, 2.43e-3, 65.53, 59.46, 50.00),
+        methods=("reference", "deep_defense"),
     ),
 }
