@@ -68,13 +68,13 @@ def deep_defense(content: Content) -> str:
     header += [f"PGD at {part:g} eps_ref" for part in content["pgd_parts"]]
     lines = [_row(header), "|---" * len(header) + "|"]
     for name, row in content["rows"].items():
-        cells = [f"{row['accuracy']:.2%}", f"{row['rho2']:.4f}", f"{row['rho2_5']:.4f}"]
+        cells = [f"{row['accuracy']:.2%}", f"{row['rho2']:.4g}", f"{row['rho2_5']:.4g}"]
         cells += [f"{row['deepfool_success_rate']:.2%}", *(f"{value:.2%}" for value in row["fgsm_accuracies"])]
         cells += [f"{value:.2%}" for value in row.get("pgd_accuracies", ())]
         lines.append(_row([name, *cells]))
         if name in paper:
             known = paper[name]
-            cells = [f"{known.accuracy:.2%}", f"{known.rho2:.4f}", "", "", *(f"{a:.2%}" for a in known.accuracies)]
+            cells = [f"{known.accuracy:.2%}", f"{known.rho2:.4g}", "", "", *(f"{a:.2%}" for a in known.accuracies)]
             cells += [""] * len(content["pgd_parts"])
             lines.append(_row([f"{name}, the paper's", *cells]))
     settings = f"{content['num_examples']:,} test examples of {content['dataset']}, eps_ref {content['eps_ref']:.5f}."
