@@ -10,8 +10,10 @@ FILE = "curve.csv"
 COLUMNS = ("step", "epoch", "accuracy", "rho2")
 TRAINING_FILE = "training.csv"
 TRAINING_COLUMNS = tuple(
-    ["step", "loss", "xent", "regularizer", "adversarial_accuracy", "natural_accuracy", "learning_rate"]
+    ["step", "loss", "xent", "regularizer", "adversarial_accuracy", "natural_accuracy", "learning_rate", "seconds"]
 )
+# Files of earlier versions do not have it.
+_OPTIONAL = "seconds"
 
 # A number that was not measured is NaN here, and nothing in the file.
 Row = Mapping[str, float]
@@ -28,9 +30,7 @@ def read(path, columns: Sequence[str] = COLUMNS) -> list[dict[str, float]]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     try:
-        return [
-            {name: float(row[name].strip() or "nan") for name in columns} for row in csv.DictReader(text.splitlines())
-        ]
+        return [{name: _number(row, name) for name in columns} for row in csv.DictReader(text.splitlines())]
     except (KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} must be a CSV file with the columns {', '.join(columns)}") from error
 
@@ -38,6 +38,10 @@ def read(path, columns: Sequence[str] = COLUMNS) -> list[dict[str, float]]:
 def text(rows: Sequence[Row], columns: Sequence[str] = COLUMNS) -> str:
     """The file's content."""
     return table(columns, ([_cell(row[name]) for name in columns] for row in rows))
+
+
+def _number(row, name):
+    return float((row.get(name, "") if name == _OPTIONAL else row[name]).strip() or "nan")
 
 
 def _cell(value):

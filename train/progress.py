@@ -7,6 +7,11 @@ import keras
 import tqdm
 
 
+def clock(seconds: float) -> str:
+    """Minutes and seconds: 0:07, 83:20."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
 class Progress(keras.callbacks.Callback):
     """Loss, accuracies and speed, averaged since the line before.
 
@@ -47,8 +52,7 @@ class Progress(keras.callbacks.Callback):
         )
         self._bar.set_postfix_str(text)
         if self._bar.disable:
-            clock = f"{int(remaining) // 60}:{int(remaining) % 60:02d}"
-            print(f"step {self._step}/{self._total}  {text}  {clock} left", flush=True)
+            print(f"step {self._step}/{self._total}  {text}  {clock(remaining)} left", flush=True)
         self._mark = (self._step, time.perf_counter())
         self.model.reset_metrics()
 

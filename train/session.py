@@ -1,5 +1,6 @@
 """A training run from flags to robustness table."""
 
+import math
 import pathlib
 import signal
 import sys
@@ -14,7 +15,7 @@ from tfrobust import batches, checkpoints, datasets, export, loading
 from tfrobust.attacks.base import describe
 from tfrobust.trainers import AdversarialTrainer
 from train import common, optimizer_flags
-from train.progress import Progress
+from train.progress import Progress, clock
 from train.stopping import StopOnNonFinite, StopOnSignal, check_weights
 from train.summaries import Summaries
 from train.training_log import TrainingLog
@@ -180,6 +181,7 @@ def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_
     examples = task.training_data(train)
     stream = training_batches(examples, start_step)
     stop = StopOnSignal()
+    log = TrainingLog(model_dir, start_step=start_step, every=common.SUMMARY_STEPS.value)
     callbacks = [
         stop,
         StopOnNonFinite(saved),
@@ -195,7 +197,7 @@ def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_
             images=np.asarray(examples.images[:STRIP_EXAMPLES]),
             labels=examples.labels[:STRIP_EXAMPLES],
         ),
-        TrainingLog(model_dir, start_step=start_step, every=common.SUMMARY_STEPS.value),
+        log,
         progress(start_step),
     ]
     # They tell of an earlier end of this run.
@@ -227,3 +229,5 @@ def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_
             file=sys.stderr,
         )
         sys.exit(128 + stop.received)
+    if math.isfinite(log.seconds):
+        print(f"trained {total} steps in {clock(log.seconds)} minutes")

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import time
 
 import keras
 
@@ -11,7 +12,8 @@ from eval import curve_files, output_files
 class TrainingLog(keras.callbacks.Callback):
     """Writes training.csv: a row after every so many steps, each number a mean since the last line of `Progress`.
 
-    A resumed run goes on in the file that is there, behind the step at which it starts.
+    `seconds` is how long training has taken up to the row, tables and all time between a stop and a start left out. A
+    resumed run goes on in the file that is there, behind the step at which it starts.
 
     Args:
       model_dir: folder of the file.
@@ -25,6 +27,16 @@ class TrainingLog(keras.callbacks.Callback):
         self._step, self._every = start_step, every
         before = curve_files.read(self._path, curve_files.TRAINING_COLUMNS)
         self._rows = [row for row in before if row["step"] <= start_step]
+        self._seconds_before = self._rows[-1]["seconds"] if self._rows else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long training has taken up to now; NaN if an earlier version, which did not write it, began it."""
+        return self._seconds_before + time.perf_counter() - self._start
+
+    def on_train_begin(self, logs=None):
+        """Starts the clock."""
+        self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
         """Writes the row that is due at this step."""
@@ -32,6 +44,7 @@ class TrainingLog(keras.callbacks.Callback):
         if self._step % self._every:
             return
         known = {**logs, "step": self._step, "learning_rate": float(self.model.optimizer.learning_rate)}
+        known["seconds"] = self.seconds
         self._rows.append({name: float(known.get(name, math.nan)) for name in curve_files.TRAINING_COLUMNS})
         with output_files.whole_file(str(self._path)) as file:
             file.write(curve_files.text(self._rows, curve_files.TRAINING_COLUMNS).encode())

@@ -20,7 +20,7 @@ def write(folder, count, regularizer):
     rows = [
         {
             **{"step": 10.0 * i, "loss": 2.0 / i, "xent": 1.0 / i, "regularizer": regularizer, "learning_rate": 0.1},
-            **{"adversarial_accuracy": 0.5, "natural_accuracy": 0.25 * i},
+            **{"adversarial_accuracy": 0.5, "natural_accuracy": 0.25 * i, "seconds": 1.5 * i},
         }
         for i in range(1, count + 1)
     ]
@@ -44,6 +44,15 @@ def test_runs_in_one_plot(tmp_path, capsys):
         *(("second", "10", "0.5"), ("second", "20", "0.5")),
     ]
     assert output.with_suffix(".png").stat().st_size > 5000
+
+
+def test_a_run_of_an_earlier_version_without_seconds(tmp_path, capsys):
+    write(tmp_path / "a", 2, 0.5)
+    file = tmp_path / "a" / curve_files.TRAINING_FILE
+    file.write_text("\n".join(line.rpartition(",")[0] for line in file.read_text().splitlines()))
+    assert "seconds" not in file.read_text()
+    call(f"--models={tmp_path / 'a'}")
+    assert "step      20" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

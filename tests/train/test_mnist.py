@@ -75,6 +75,7 @@ def test_leaves_what_the_readme_promises(finished):
     assert report["num_examples"] == 20 and 0 <= report["robust_accuracy"] <= report["clean_accuracy"] <= 1
     assert re.search(r"^PGD-40 +\d+\.\d\d%", done.stdout, re.M)
     assert re.search(r"^step 12/12  loss \d.* natural \d.* adversarial \d.* examples/s", done.stdout, re.M)
+    assert re.search(r"^trained 12 steps in \d+:\d\d minutes$", done.stdout, re.M)
     assert done.stderr == ""
 
 
@@ -93,6 +94,8 @@ def test_writes_scalars_and_pictures_for_tensorboard(finished):
 def _logged_steps(model_dir):
     rows = curve_files.read(model_dir / curve_files.TRAINING_FILE, curve_files.TRAINING_COLUMNS)
     assert all(row["xent"] > 0 and 0 <= row["adversarial_accuracy"] <= 1 and row["learning_rate"] >= 0 for row in rows)
+    seconds = [row["seconds"] for row in rows]
+    assert seconds[0] > 0 and seconds == sorted(seconds)
     return [row["step"] for row in rows]
 
 
