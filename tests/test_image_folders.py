@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from tfrobust import batches, image_folders
+from tfrobust.augmentation import Augmentation
 
 
 def save(path, colour, size=(40, 30), mode="RGB"):
@@ -98,7 +99,7 @@ def test_training_batches_are_decoded_as_they_come(root):
     for i, path in enumerate(sorted((root / "train").glob("*/*.png"))):
         Image.fromarray(np.uint8(20 * i + np.broadcast_to(ramp, (30, 30, 3)))).save(path)
     train = image_folders.load(root, "train", image_size=20)
-    options = {"batch_size": 4, "seed": 0, "num_steps": 3, "random_flip": True, "random_shift": 1}
+    options = {"batch_size": 4, "seed": 0, "num_steps": 3, "augmentation": Augmentation(10, 0.1, 1, True)}
     stream = batches.training_batches(*train, **options)
     whole = batches.training_batches(*image_folders.in_memory(train), **options)
     for (x, y), (x_whole, y_whole) in zip(stream, whole, strict=True):

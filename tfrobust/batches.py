@@ -10,11 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
+from tfrobust.augmentation import Augmentation
 from tfrobust.checks import require_integer
 from tfrobust.image_folders import ImageFiles
-
-# Tells the seeds of flips from those of shifts, which end in the number of pixels.
-FLIPS = 2**31
 
 
 def batch_indices(
@@ -83,8 +81,7 @@ def training_batches(
     start_step: int = 0,
     num_steps: int,
     drop_tail: bool = False,
-    random_shift: int = 0,
-    random_flip: bool = False,
+    augmentation: Augmentation | None = None,
 ) -> tf.data.Dataset:
     """Returns the batches that `batch_indices` names as a tf.data.Dataset of known length `num_steps`.
 
@@ -95,9 +92,7 @@ def training_batches(
         images: [N, H, W, C], any dtype that converts to float32, or `image_folders.ImageFiles`.
         labels: [N], integers.
         batch_size, seed, start_step, num_steps, drop_tail: see `batch_indices`.
-        random_shift: move each image by up to so many pixels in each direction, filling up with 0: padding by so many
-            and cropping at random.
-        random_flip: mirror each image with probability 1/2. Like the shifts, a function of seed and step alone.
+        augmentation: of the images of each batch; none by default.
 
     Returns:
         Dataset of (x float32 [batch_size, H, W, C], y int64 [batch_size]).
@@ -120,17 +115,12 @@ def training_batches(
         drop_tail=drop_tail,
     )
     indices()  # checks the arguments here and not in a tf.data thread
-    require_integer("random_shift", random_shift, 0)
+
+    augment = augmentation or Augmentation()
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for step, batch in enumerate(indices(), start_step):
-            x = images[batch]
-            if random_shift:
-                x = shifted(x, random_shift, np.random.default_rng([seed, step, random_shift]))
-            if random_flip:
-                mirrored = np.random.default_rng([seed, step, FLIPS]).random(len(x)) < 0.5
-                x = np.where(mirrored[:, None, None, None], x[:, :, ::-1], x)
-            yield x, labels[batch]
+            yield augment(images[batch], seed=seed, step=step), labels[batch]
 
     signature = (
         tf.TensorSpec([batch_size, *images.shape[1:]], tf.float32),
@@ -143,11 +133,3 @@ def training_batches(
     # There are no files to divide among workers, and tf.distribute warns if it has to find that out.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
-
-
-def shifted(images: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Moves each image by up to `most` pixels in each direction, filling up with 0: [N, H, W, C] -> [N, H, W, C]."""
-    height, width = images.shape[1:3]
-    padded = np.pad(images, [(0, 0), (most, most), (most, most), (0, 0)])
-    places = rng.integers(0, 2 * most + 1, (len(images), 2))
-    return np.stack([image[r : r + height, c : c + width] for image, (r, c) in zip(padded, places, strict=True)])

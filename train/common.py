@@ -13,6 +13,7 @@ from absl import flags, logging
 from eval import attack_flags, attack_warnings, common, data_flags, fraction_flag, sources
 from tfrobust import image_folders, precision
 from tfrobust.attacks import PGD
+from tfrobust.augmentation import Augmentation
 from tfrobust.models import mnist
 from tfrobust.threat_models import ThreatModel
 from tfrobust.trainers import AdversarialTrainer
@@ -43,6 +44,12 @@ EPSILON_WARMUP = flags.DEFINE_float(
 )
 
 HELD_OUT = flags.DEFINE_integer("held_out", 0, "Leave out the first so many training examples.", lower_bound=0)
+RANDOM_ROTATION = flags.DEFINE_float(
+    "random_rotation", 0.0, "Turn training images by up to so many degrees, either way.", 0.0, 180.0
+)
+RANDOM_ZOOM = flags.DEFINE_float(
+    "random_zoom", 0.0, "Enlarge or shrink training images by up to this fraction.", 0.0, 0.9
+)
 RANDOM_SHIFT = flags.DEFINE_integer(
     "random_shift", 0, "Move training images by up to so many pixels in each direction.", lower_bound=0
 )
@@ -150,6 +157,11 @@ def compiled(trainer: AdversarialTrainer) -> AdversarialTrainer:
         ],
     )
     return trainer
+
+
+def augmentation() -> Augmentation:
+    """What the flags do to training images."""
+    return Augmentation(RANDOM_ROTATION.value, RANDOM_ZOOM.value, RANDOM_SHIFT.value, RANDOM_FLIP.value)
 
 
 def resolve_epochs(examples: int) -> None:

@@ -155,8 +155,7 @@ def training_batches(train: datasets.Arrays, start_step: int) -> tf.data.Dataset
         start_step=start_step,
         num_steps=common.MAX_STEPS.value - start_step,
         drop_tail=common.DROP_TAIL.value,
-        random_shift=common.RANDOM_SHIFT.value,
-        random_flip=common.RANDOM_FLIP.value,
+        augmentation=common.augmentation(),
     )
 
 

@@ -1,0 +1,83 @@
+"""Random moves of training images: what they do to shapes whose place is known."""
+
+import numpy as np
+import pytest
+
+from tfrobust.augmentation import Augmentation
+
+
+def test_shifts_move_whole_images_to_every_place():
+    images = np.zeros((3, 5, 5, 1), np.float32)
+    images[:, 2, 2] = [[1.0], [2.0], [3.0]]
+    places = set()
+    for step in range(40):
+        for index, image in enumerate(Augmentation(shift=1)(images, seed=1, step=step)):
+            ((row, column, _),) = np.argwhere(image)
+            assert image[row, column] == index + 1
+            places.add((int(row), int(column)))
+    assert places == {(row, column) for row in (1, 2, 3) for column in (1, 2, 3)}
+
+
+def test_flips_mirror_half_of_the_images():
+    images = np.random.default_rng(0).uniform(size=(200, 3, 4, 2)).astype(np.float32)
+    flipped = []
+    for image, before in zip(Augmentation(flip=True)(images, seed=1, step=0), images, strict=True):
+        flipped.append(np.array_equal(image, before[:, ::-1]))
+        assert flipped[-1] or np.array_equal(image, before)
+    # 200 fair coins: 100 give or take four deviations of 7.
+    assert 70 < sum(flipped) < 130
+
+
+def blobs(count):
+    """Images [count, 29, 29, 1] of a soft spot eight pixels to the right of the centre."""
+    rows, columns = np.mgrid[-14:15, -14:15]
+    spot = np.exp(-(rows**2 + (columns - 8) ** 2) / 8).astype(np.float32)
+    return np.repeat(spot[np.newaxis, :, :, np.newaxis], count, axis=0)
+
+
+def place(images):
+    """Angle in degrees and distance in pixels of each spot, seen from the centre, and its weight."""
+    rows, columns = np.mgrid[-14:15, -14:15]
+    weight = images[..., 0].sum(axis=(1, 2))
+    y, x = (np.sum(images[..., 0] * axis, axis=(1, 2)) / weight for axis in (rows, columns))
+    return np.rad2deg(np.arctan2(y, x)), np.hypot(y, x), weight
+
+
+@pytest.mark.parametrize(("rotation", "zoom"), [(20, 0.0), (0.0, 0.2), (20, 0.2)])
+def test_rotations_and_zooms_are_about_the_centre_and_fill_their_range(rotation, zoom):
+    before = blobs(300)
+    after = Augmentation(rotation=rotation, zoom=zoom)(before, seed=0, step=3)
+    assert after.dtype == np.float32 and after.shape == before.shape and after.min() >= 0 and after.max() <= 1
+    angle, distance, weight = place(after)
+    for found, middle, most in ((angle, 0, rotation), (distance / 8, 1, zoom)):
+        assert np.abs(found - middle).max() <= most + 0.02
+        assert found.max() - middle >= 0.9 * most - 0.02 and middle - found.min() >= 0.9 * most - 0.02
+    # The area that a zoomed spot covers grows as the square of its distance.
+    np.testing.assert_allclose(np.sqrt(weight / place(before)[2]), distance / 8, rtol=0.03)
+
+
+def test_images_of_a_batch_do_not_touch_each_other():
+    images = np.random.default_rng(0).random((4, 6, 7, 3)).astype(np.float32)
+    augmentation = Augmentation(rotation=40, zoom=0.3, shift=2, flip=True)
+    whole = augmentation(images, seed=0, step=0)
+    images[1:] = 0
+    np.testing.assert_array_equal(augmentation(images, seed=0, step=0)[0], whole[0])
+
+
+def test_nothing_by_default():
+    images = np.random.default_rng(0).random((4, 6, 7, 3)).astype(np.float32)
+    assert Augmentation()(images, seed=0, step=0) is images
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rotation": -1}, "rotation must be from 0 to 180 degrees, got -1"),
+        ({"rotation": float("nan")}, "rotation must be from 0 to 180 degrees, got nan"),
+        ({"zoom": 1}, "zoom must be 0 or more and below 1, got 1"),
+        ({"shift": 0.5}, "shift must be an integer of at least 0, got 0.5"),
+    ],
+)
+def test_values_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        Augmentation(**options)

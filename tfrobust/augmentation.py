@@ -1,0 +1,76 @@
+"""Random moves of training images, a function of seed and step, so that a resumed run sees the same ones.
+
+augmentation = Augmentation(rotation=10.0, shift=1)
+x = augmentation(images, seed=0, step=17)
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from tfrobust.checks import require_integer
+
+# Tell the seeds of flips, and those of rotations and zooms, from those of shifts, which end in the number of pixels.
+_FLIPS = 2**31
+_TURNS = 2**31 + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What is done to each image of a batch, in this order; nothing by default.
+
+    Attributes:
+      rotation: turn by up to so many degrees, from 0 to 180, either way around the centre.
+      zoom: enlarge or shrink by up to this fraction, 0 or more and below 1. Rotated and zoomed images are interpolated
+        linearly, and 0 where they were not.
+      shift: move by up to so many whole pixels in each direction, filling up with 0: padding and cropping at random.
+      flip: mirror with probability 1/2.
+
+    Raises:
+      ValueError: for a value out of its range.
+    """
+
+    rotation: float = 0.0
+    zoom: float = 0.0
+    shift: int = 0
+    flip: bool = False
+
+    def __post_init__(self):
+        if not 0 <= self.rotation <= 180:
+            raise ValueError(f"rotation must be from 0 to 180 degrees, got {self.rotation!r}")
+        if not 0 <= self.zoom < 1:
+            raise ValueError(f"zoom must be 0 or more and below 1, got {self.zoom!r}")
+        require_integer("shift", self.shift, 0)
+
+    def __call__(self, images: np.ndarray, *, seed: int, step: int) -> np.ndarray:
+        """The images of training step `step`, float32 [B, H, W, C] in [0, 1], each moved in its own way; same shape."""
+        if self.rotation or self.zoom:
+            images = self._turned(images, np.random.default_rng([seed, step, _TURNS]))
+        if self.shift:
+            images = self._shifted(images, np.random.default_rng([seed, step, self.shift]))
+        if self.flip:
+            mirrored = np.random.default_rng([seed, step, _FLIPS]).random(len(images)) < 0.5
+            images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+        return images
+
+    def _turned(self, images, rng):
+        count, height, width, _ = images.shape
+        angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation, count))
+        # Of the way from a pixel to where its value comes from.
+        scale = 1 / (1 + rng.uniform(-self.zoom, self.zoom, count))
+        cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+        x, y = (width - 1) / 2, (height - 1) / 2
+        rows = [cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y, 0 * angle, 0 * angle]
+        moved = keras.ops.image.affine_transform(
+            images, np.stack(rows, axis=1).astype(np.float32), data_format="channels_last"
+        )
+        # Rounding may leave a white pixel just above 1, where attacks refuse it.
+        return np.clip(keras.ops.convert_to_numpy(moved), 0, 1)
+
+    def _shifted(self, images, rng):
+        most = self.shift
+        height, width = images.shape[1:3]
+        padded = np.pad(images, [(0, 0), (most, most), (most, most), (0, 0)])
+        places = rng.integers(0, 2 * most + 1, (len(images), 2))
+        return np.stack([image[r : r + height, c : c + width] for image, (r, c) in zip(padded, places, strict=True)])
