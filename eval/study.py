@@ -166,7 +166,9 @@ def _difference(before, now):
     if isinstance(was, dict) and isinstance(now, dict):
         return f"{name}: {_difference(was, now)}"
     if isinstance(was, list) and isinstance(now, list):
-        was, now = ([item for item in these if item not in others] for these, others in ((was, now), (now, was)))
+        parts = [[item for item in these if item not in others] for these, others in ((was, now), (now, was))]
+        # Without any, the lists differ in their order.
+        was, now = parts if any(parts) else (was, now)
     was, now = (textwrap.shorten(repr(value), 80) for value in (was, now))
     return f"{name} was {was} and is {now}"
 

@@ -56,6 +56,16 @@ def test_rotations_and_zooms_are_about_the_centre_and_fill_their_range(rotation,
     np.testing.assert_allclose(np.sqrt(weight / place(before)[2]), distance / 8, rtol=0.03)
 
 
+def test_white_stays_white_and_values_keep_their_range():
+    # As adversarial training's fixed set, which may leave [0, 1], is moved too.
+    images = np.stack([np.ones((9, 9, 1)), np.random.default_rng(0).uniform(-0.5, 1.5, (9, 9, 1))]).astype(np.float32)
+    augmentation = Augmentation(rotation=45, zoom=0.3)
+    moved = np.stack([augmentation(images, seed=0, step=step) for step in range(50)])
+    assert moved[:, 0].max() == 1 and moved[:, 0].min() >= 0
+    assert np.all(moved[:, 1].max(axis=(1, 2, 3)) <= images[1].max()) and moved[:, 1].max() > 1
+    assert np.all(moved[:, 1].min(axis=(1, 2, 3)) >= images[1].min()) and moved[:, 1].min() < 0
+
+
 def test_images_of_a_batch_do_not_touch_each_other():
     images = np.random.default_rng(0).random((4, 6, 7, 3)).astype(np.float32)
     augmentation = Augmentation(rotation=40, zoom=0.3, shift=2, flip=True)

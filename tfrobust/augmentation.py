@@ -44,7 +44,7 @@ class Augmentation:
         require_integer("shift", self.shift, 0)
 
     def __call__(self, images: np.ndarray, *, seed: int, step: int) -> np.ndarray:
-        """The images of training step `step`, float32 [B, H, W, C] in [0, 1], each moved in its own way; same shape."""
+        """The images of training step `step`, float32 [B, H, W, C], each moved in its own way; of the same shape."""
         if self.rotation or self.zoom:
             images = self._turned(images, np.random.default_rng([seed, step, _TURNS]))
         if self.shift:
@@ -66,7 +66,8 @@ class Augmentation:
             images, np.stack(rows, axis=1).astype(np.float32), data_format="channels_last"
         )
         # Rounding may leave a white pixel just above 1, where attacks refuse it.
-        return np.clip(keras.ops.convert_to_numpy(moved), 0, 1)
+        low, high = (reduce(images, axis=(1, 2, 3), keepdims=True) for reduce in (np.min, np.max))
+        return np.clip(keras.ops.convert_to_numpy(moved), np.minimum(low, 0), np.maximum(high, 0))
 
     def _shifted(self, images, rng):
         most = self.shift

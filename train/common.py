@@ -1,6 +1,7 @@
 """Every training flag, once, and what the flags stand for.
 
-Keys of the challenges' config.json are flags under their original names.
+Keys of the challenges' config.json are flags under their original names; eval/challenge_config.py has the few that are
+called otherwise.
 """
 
 import math
@@ -13,11 +14,10 @@ from absl import flags, logging
 from eval import attack_flags, attack_warnings, common, data_flags, fraction_flag, sources
 from tfrobust import image_folders, precision
 from tfrobust.attacks import PGD
-from tfrobust.augmentation import Augmentation
 from tfrobust.models import mnist
 from tfrobust.threat_models import ThreatModel
 from tfrobust.trainers import AdversarialTrainer
-from train import optimizer_flags
+from train import augmentation_flags, optimizer_flags
 
 MAX_STEPS = flags.DEFINE_integer("max_num_training_steps", 100_000, "Updates of the weights.", lower_bound=1)
 EPOCHS = flags.DEFINE_float(
@@ -44,16 +44,6 @@ EPSILON_WARMUP = flags.DEFINE_float(
 )
 
 HELD_OUT = flags.DEFINE_integer("held_out", 0, "Leave out the first so many training examples.", lower_bound=0)
-RANDOM_ROTATION = flags.DEFINE_float(
-    "random_rotation", 0.0, "Turn training images by up to so many degrees, either way.", 0.0, 180.0
-)
-RANDOM_ZOOM = flags.DEFINE_float(
-    "random_zoom", 0.0, "Enlarge or shrink training images by up to this fraction.", 0.0, 0.9
-)
-RANDOM_SHIFT = flags.DEFINE_integer(
-    "random_shift", 0, "Move training images by up to so many pixels in each direction.", lower_bound=0
-)
-RANDOM_FLIP = flags.DEFINE_bool("random_flip", False, "Mirror training images with probability 1/2.")
 DROP_TAIL = flags.DEFINE_bool(
     "drop_tail", False, "Leave out of every epoch what does not fill a batch, as the original does for CIFAR10."
 )
@@ -98,6 +88,7 @@ COMPARE_UNDEFENDED = flags.DEFINE_bool(
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(optimizer_flags)
+flags.adopt_module_key_flags(augmentation_flags)
 
 ALIASES = (*attack_flags.ALIASES, "seed", "num_examples")
 # They may differ between a run and its continuation.
@@ -159,11 +150,6 @@ def compiled(trainer: AdversarialTrainer) -> AdversarialTrainer:
     return trainer
 
 
-def augmentation() -> Augmentation:
-    """What the flags do to training images."""
-    return Augmentation(RANDOM_ROTATION.value, RANDOM_ZOOM.value, RANDOM_SHIFT.value, RANDOM_FLIP.value)
-
-
 def resolve_epochs(examples: int) -> None:
     """Makes --max_num_training_steps of --epochs, if they are given, for so many training examples.
 
@@ -199,14 +185,19 @@ def strategy() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
-def flag_lines(more: Sequence[str] = ()) -> list[str]:
-    """The flags of this run as `--name=value`, for --flagfile: those of all runs, and those named `more`."""
+def flag_lines(more: Sequence[str] = (), *, changed_only: bool = False) -> list[str]:
+    """The flags of this run as `--name=value`, for --flagfile: those of all runs, and those named `more`.
+
+    With `changed_only` those at their default are left out, so that a flag of a later version makes no other run.
+    """
     by_module = flags.FLAGS.flags_by_module_dict()
     shared = ("common", "data_flags", "sources", "attack_flags")
-    modules = [*(f"eval.{name}" for name in shared), "train.common", "train.optimizer_flags"]
+    own = ("common", "optimizer_flags", "augmentation_flags")
+    modules = [*(f"eval.{name}" for name in shared), *(f"train.{name}" for name in own)]
     recorded = [flag for module in modules for flag in by_module[module]] + [flags.FLAGS[name] for name in more]
     # --checkpoint is about one start of the program, not about the run. What `auto` is depends on the machine.
     left_out = (*ALIASES, "checkpoint", common.PRECISION.name)
+    recorded = [flag for flag in recorded if not (changed_only and flag.value == flag.default)]
     lines = [flag.serialize() for flag in recorded if flag.name not in left_out and flag.value is not None]
     return [*lines, f"--{common.PRECISION.name}={precision.resolve(common.PRECISION.value)}"]
 

@@ -42,7 +42,7 @@ def settings(varied: Sequence[str] = ()) -> dict:
     """What all runs have in common, for `study.Study`; flags named `varied` differ between them."""
     left_out = tuple(f"--{name}=" for name in (*_SHOWN, *varied))
     return {
-        "flags": [line for line in train_common.flag_lines() if not line.startswith(left_out)],
+        "flags": [line for line in train_common.flag_lines(changed_only=True) if not line.startswith(left_out)],
         "steps": train_common.MAX_STEPS.value,
         "batch_size": optimizer_flags.BATCH_SIZE.value,
         "dataset": data_flags.DATASET.value,

@@ -14,7 +14,7 @@ from eval import data_flags, output_files
 from tfrobust import batches, checkpoints, datasets, export, loading
 from tfrobust.attacks.base import describe
 from tfrobust.trainers import AdversarialTrainer
-from train import common, optimizer_flags
+from train import augmentation_flags, common, optimizer_flags
 from train.progress import Progress, clock
 from train.stopping import StopOnNonFinite, StopOnSignal, check_weights
 from train.summaries import Summaries
@@ -61,7 +61,8 @@ class Task:
 def run(task: Task) -> None:
     """Trains as the task and the flags say, and leaves in --model_dir:
 
-    flags.txt, checkpoints, TensorBoard events, model.keras, saved_model/1, and what `task.finish` writes.
+    flags.txt, training.csv, the architecture, checkpoints, TensorBoard events, model.keras, saved_model/1, and what
+    `task.finish` writes.
     """
     if not eval_common.MODEL_DIR.value:
         raise ValueError("model_dir must be given: --model_dir=FOLDER, where everything is written")
@@ -155,7 +156,7 @@ def training_batches(train: datasets.Arrays, start_step: int) -> tf.data.Dataset
         start_step=start_step,
         num_steps=common.MAX_STEPS.value - start_step,
         drop_tail=common.DROP_TAIL.value,
-        augmentation=common.augmentation(),
+        augmentation=augmentation_flags.augmentation(),
     )
 
 

@@ -27,11 +27,19 @@ class TrainingLog(keras.callbacks.Callback):
         self._step, self._every = start_step, every
         before = curve_files.read(self._path, curve_files.TRAINING_COLUMNS)
         self._rows = [row for row in before if row["step"] <= start_step]
-        self._seconds_before = self._rows[-1]["seconds"] if self._rows else 0.0
+        self._seconds_before = self._seconds_at(start_step)
+
+    def _seconds_at(self, step):
+        if step == 0:
+            return 0.0
+        if not self._rows:
+            return math.nan
+        # The run may have been stopped between two rows.
+        return self._rows[-1]["seconds"] * step / self._rows[-1]["step"]
 
     @property
     def seconds(self) -> float:
-        """How long training has taken up to now; NaN if an earlier version, which did not write it, began it."""
+        """How long training has taken up to now; NaN if the file does not say how long it took before this start."""
         return self._seconds_before + time.perf_counter() - self._start
 
     def on_train_begin(self, logs=None):

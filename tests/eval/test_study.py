@@ -79,6 +79,8 @@ def test_another_study_is_not_written_over(tmp_path):
     new(output, {"flags": ["--a=1", "--b=2"]}).add(ROW)
     with pytest.raises(ValueError, match=r"\(flags was \['--b=2'\] and is \['--b=3', '--c=4'\]\)"):
         new(output, {"flags": ["--a=1", "--b=3", "--c=4"]})
+    with pytest.raises(ValueError, match=r"\(flags was \['--a=1', '--b=2'\] and is \['--b=2', '--a=1'\]\)"):
+        new(output, {"flags": ["--b=2", "--a=1"]})
 
 
 @pytest.mark.parametrize(

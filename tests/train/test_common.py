@@ -1,0 +1,38 @@
+"""What training flags stand for, where no run of a binary would show it."""
+
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from tfrobust import datasets
+from tfrobust.augmentation import Augmentation
+from train import augmentation_flags, common, mnist, session
+
+assert mnist  # its import defines the flags
+
+
+@pytest.fixture(autouse=True)
+def own_flags():
+    with flagsaver.flagsaver():
+        yield
+
+
+def test_augmentation_of_the_flags():
+    flags.FLAGS(["train.mnist", "--random_rotation=10", "--random_zoom=0.2", "--random_shift=3", "--random_flip"])
+    assert augmentation_flags.augmentation() == Augmentation(rotation=10, zoom=0.2, shift=3, flip=True)
+
+
+@pytest.mark.parametrize("flag", ["--random_rotation=30", "--random_zoom=0.5", "--random_shift=2", "--random_flip"])
+def test_training_batches_are_augmented(flag):
+    flags.FLAGS(["train.mnist", "--training_batch_size=8", "--max_num_training_steps=1", flag])
+    train = datasets.Arrays(np.random.default_rng(0).random((8, 6, 6, 1), np.float32), np.arange(8))
+    ((x, y),) = session.training_batches(train, 0)
+    assert np.abs(x - train.images[y.numpy()]).max() > 0.1
+
+
+def test_a_study_records_flags_that_are_not_at_their_default():
+    flags.FLAGS(["train.mnist", "--random_shift=2", "--step_decay=1.0", "--precision=float32"])
+    lines = common.flag_lines(changed_only=True)
+    assert "--random_shift=2" in lines and "--precision=float32" in lines
+    assert {"--step_decay=1.0", "--random_zoom=0.0"} <= set(common.flag_lines()) and len(lines) < 5
