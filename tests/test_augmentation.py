@@ -56,6 +56,12 @@ def test_rotations_and_zooms_are_about_the_centre_and_fill_their_range(rotation,
     np.testing.assert_allclose(np.sqrt(weight / place(before)[2]), distance / 8, rtol=0.03)
 
 
+def test_the_nearest_pixel_is_a_pixel_of_the_image():
+    before = blobs(20)
+    after = Augmentation(rotation=20, zoom=0.2, interpolation="nearest")(before, seed=0, step=0)
+    assert set(np.unique(after)) <= {0, *np.unique(before)} and np.abs(after - before).max() > 0.5
+
+
 def test_white_stays_white_and_values_keep_their_range():
     # As adversarial training's fixed set, which may leave [0, 1], is moved too.
     images = np.stack([np.ones((9, 9, 1)), np.random.default_rng(0).uniform(-0.5, 1.5, (9, 9, 1))]).astype(np.float32)
@@ -85,6 +91,7 @@ def test_nothing_by_default():
         ({"rotation": -1}, "rotation must be from 0 to 180 degrees, got -1"),
         ({"rotation": float("nan")}, "rotation must be from 0 to 180 degrees, got nan"),
         ({"zoom": 1}, "zoom must be 0 or more and below 1, got 1"),
+        ({"interpolation": "cubic"}, "interpolation must be one of bilinear, nearest, got 'cubic'"),
         ({"shift": 0.5}, "shift must be an integer of at least 0, got 0.5"),
     ],
 )

@@ -19,8 +19,10 @@ def own_flags():
 
 
 def test_augmentation_of_the_flags():
-    flags.FLAGS(["train.mnist", "--random_rotation=10", "--random_zoom=0.2", "--random_shift=3", "--random_flip"])
-    assert augmentation_flags.augmentation() == Augmentation(rotation=10, zoom=0.2, shift=3, flip=True)
+    turned = ["--random_rotation=10", "--random_zoom=0.2", "--random_interpolation=nearest"]
+    flags.FLAGS(["train.mnist", *turned, "--random_shift=3", "--random_flip"])
+    expected = Augmentation(rotation=10, zoom=0.2, shift=3, flip=True, interpolation="nearest")
+    assert augmentation_flags.augmentation() == expected
 
 
 @pytest.mark.parametrize("flag", ["--random_rotation=30", "--random_zoom=0.5", "--random_shift=2", "--random_flip"])
