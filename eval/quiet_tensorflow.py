@@ -1,4 +1,5 @@
-"""Imports TensorFlow without its greetings, which would stand above every table that a binary prints."""
+"""Imports TensorFlow as the binaries want it: with its fast kernels, and without its greetings, which would stand above
+every table that a binary prints."""
 
 import importlib
 import os
@@ -19,6 +20,8 @@ def load() -> None:
     C++ libraries write to file descriptor 2 itself, out of reach of Python's sys.stderr and of log levels.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # On a CPU without AVX-512 TensorFlow leaves oneDNN out, whose convolutions are several times as fast there too.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "tensorflow" in sys.modules:
         return
     sys.stderr.flush()

@@ -132,4 +132,6 @@ def training_batches(
     options = tf.data.Options()
     # There are no files to divide among workers, and tf.distribute warns if it has to find that out.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
+    # The thread that tunes datasets sleeps for up to a minute, and an iterator that is done waits for it now and then.
+    options.autotune.enabled = False
+    return dataset.with_options(options).prefetch(2)
