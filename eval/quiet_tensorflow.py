@@ -17,7 +17,8 @@ _GREETINGS = re.compile(
 def load() -> None:
     """Imports TensorFlow and lists its devices with the standard error stream held back, then passes on what matters.
 
-    C++ libraries write to file descriptor 2 itself, out of reach of Python's sys.stderr and of log levels.
+    C++ libraries write to file descriptor 2 itself, out of reach of Python's sys.stderr and of log levels. Leaves the
+    program with one line where TensorFlow is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # On a CPU without AVX-512 TensorFlow leaves oneDNN out, whose convolutions are several times as fast there too.
@@ -30,6 +31,10 @@ def load() -> None:
         os.dup2(held.fileno(), 2)
         try:
             importlib.import_module("tensorflow").config.list_physical_devices()
+        except ModuleNotFoundError as error:
+            if error.name != "tensorflow":
+                raise
+            sys.exit("error: TensorFlow is not installed here: activate the virtual environment of the README's first line")
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
