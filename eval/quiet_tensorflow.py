@@ -23,7 +23,7 @@ def load() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # On a CPU without AVX-512 TensorFlow leaves oneDNN out, whose convolutions are several times as fast there too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    if "tensorflow" in sys.modules:
+    if sys.modules.get("tensorflow"):
         return
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
@@ -34,7 +34,7 @@ def load() -> None:
         except ModuleNotFoundError as error:
             if error.name != "tensorflow":
                 raise
-            sys.exit("error: TensorFlow is not installed here: activate the virtual environment of the README's first line")
+            sys.exit("error: TensorFlow is not installed here: activate the environment of the README's first line")
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
