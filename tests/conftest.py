@@ -3,11 +3,6 @@
 import os
 import pathlib
 
-# Before any import of TensorFlow: only its errors, not its greetings, belong in a test report.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# As in the binaries (`eval.quiet_tensorflow`).
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
 import keras
 import pytest
 
