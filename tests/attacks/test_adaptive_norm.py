@@ -62,6 +62,9 @@ def test_an_example_does_not_depend_on_its_batch_mates(model, x, y, attack):
         again = minimize(*(tf.gather(values, mates) for values in (x, y, SEEDS)))
         np.testing.assert_allclose(again.x_adv[i], batch.x_adv[i], atol=1e-4)
         np.testing.assert_allclose(again.distance[i], batch.distance[i], atol=1e-4)
+        one = slice(i, i + 1)
+        alone = minimize(x[one], y[one], SEEDS[one])
+        np.testing.assert_allclose(alone.distance[0], batch.distance[i], atol=1e-4)
 
 
 @ON_ATTACKS
