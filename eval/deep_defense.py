@@ -99,7 +99,8 @@ def _measure_and_print(models, test, center, epsilon):
     print(f"{header[0]:14}" + "".join(f"{name:>14}" for name in header[1:]), flush=True)
     rows = {}
     for name, model in models.items():
-        rows[name] = row = deep_defense_measures.measure(model, test, center, epsilon, WITH_PGD.value)
+        meter = deep_defense_measures.rho_meter(model, center)
+        rows[name] = row = deep_defense_measures.measure(model, test, meter, epsilon, WITH_PGD.value)
         cells = [f"{row['accuracy']:.2%}", f"{row['rho2']:.4g}", f"{row['rho2_5']:.4g}"]
         cells += [f"{row['deepfool_success_rate']:.2%}", *(f"{value:.2%}" for value in row["fgsm_accuracies"])]
         cells += [f"{value:.2%}" for value in row.get("pgd_accuracies", ())]

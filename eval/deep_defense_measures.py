@@ -1,6 +1,9 @@
 """The measures of Deep Defense's table, of one classifier."""
 
 import dataclasses
+import functools
+
+import keras
 
 from eval import common, tables
 from tfrobust import datasets, losses, metrics, suites
@@ -8,16 +11,28 @@ from tfrobust.deep_defense_tables import PARTS, PGD_PARTS
 from tfrobust.threat_models import ThreatModel
 
 
-def measure(classifier, test: datasets.Arrays, center, epsilon: float | None = None, pgd: bool = False) -> dict:
+def rho_meter(classifier: keras.Model, center) -> metrics.RhoMeter:
+    """What measures rho2, in the precision of the flags."""
+    return metrics.RhoMeter(classifier, center=center, precision=common.PRECISION.value)
+
+
+def measure(
+    classifier: keras.Model,
+    test: datasets.Arrays,
+    meter: metrics.RhoMeter,
+    epsilon: float | None = None,
+    pgd: bool = False,
+) -> dict:
     """Accuracy, rho2 after 50 and after 5 iterations of DeepFool, and its success rate after 50.
 
-    With `epsilon`, also the accuracies under FGSM at `PARTS` of it; with `pgd` those under PGD at `PGD_PARTS`.
+    `meter` is the classifier's `rho_meter`. With `epsilon`, also the accuracies under FGSM at `PARTS` of it; with `pgd`
+    those under PGD at `PGD_PARTS`.
     """
     attack = metrics.SignAttack(classifier, test.images, test.labels)
     values = {"accuracy": attack.accuracy(0.0)}
     for key, iterations in (("rho2", 50), ("rho2_5", 5)):
-        meter = metrics.RhoMeter(classifier, iterations=iterations, center=center, precision=common.PRECISION.value)
-        found = meter(test.images, lambda done, total: tables.show_progress("rho2", done, total))
+        show = functools.partial(tables.show_progress, "rho2")
+        found = meter(test.images, show, iterations=iterations)
         values[key] = found.value
         if iterations == 50:
             values["deepfool_success_rate"] = found.success_rate

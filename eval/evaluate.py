@@ -20,11 +20,11 @@ from tfrobust import checkpoints, datasets, reports
 from tfrobust.attacks import PGD
 from tfrobust.attacks.base import describe
 
-# Seconds between two looks for a new checkpoint.
-POLL_SECONDS = 10.0
-
 EVAL_ONCE = flags.DEFINE_bool("eval_once", True, "Evaluate the newest checkpoint and stop.")
 WATCH = flags.DEFINE_bool("watch", False, "Go on with every newer checkpoint, until Ctrl-C; the same as --noeval_once.")
+POLL_SECONDS = flags.DEFINE_float(
+    "poll_seconds", 10, "With --watch: seconds from one look for a newer checkpoint to the next.", lower_bound=0.1
+)
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
 
@@ -85,7 +85,7 @@ def _wait(folder, known, text):
     """Prints `text` and a dot at every look until there is another checkpoint than `known`; returns it."""
     print(text, end="", flush=True)
     while (newest := checkpoints.newest(folder)) in (None, known):
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS.value)
         print(".", end="", flush=True)
     print()
     return newest

@@ -18,7 +18,7 @@ flags.adopt_module_key_flags(named_models)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(html_page)
 
-_CAPTION = "Training batches, means since the last line of progress"
+_CAPTION = "Training batches, means since the row before"
 
 
 def main() -> None:

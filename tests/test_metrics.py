@@ -56,6 +56,25 @@ def test_what_deepfool_cannot_fool():
     assert found.success_rate == 0 and found.value == 0
 
 
+def test_other_numbers_of_iterations_are_not_compiled_anew():
+    keras.utils.set_random_seed(0)
+    hidden = keras.layers.Dense(20, activation="relu")
+    stack = [keras.layers.Flatten(), hidden, keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((1, 2, 1)), *stack])
+    traced = []
+    meter = RhoMeter(model, iterations=50, precision="float32")
+    x = np.random.default_rng(0).uniform(size=(9, 1, 2, 1)).astype(np.float32)
+    call = hidden.call
+    hidden.call = lambda x, training=None: (traced.append(1), call(x))[1]
+    once, many = meter(x, iterations=1), meter(x)
+    count = len(traced)
+    np.testing.assert_array_equal(meter(x[:4], iterations=1).sizes, once.sizes[:4])
+    assert count and len(traced) == count and once.success_rate < many.success_rate
+    np.testing.assert_allclose(many.sizes, rho(model, x, precision="float32").sizes, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"iterations must be .*got 0"):
+        meter(x, iterations=0)
+
+
 def test_accuracy_over_epsilons_by_hand():
     # Class 1 from x0 + x1 = 1 on. A step of epsilon moves the sum by 2 epsilon: these cross at 0.1, 0.2, 0.3 and 0.05.
     x = images((0.4, 0.4), (0.3, 0.3), (0.2, 0.2), (0.55, 0.56))

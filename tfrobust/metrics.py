@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfrobust import precision as precisions
 from tfrobust.attacks.base import input_gradient
 from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
+from tfrobust.checks import require_integer
 from tfrobust.losses import log_odds
 from tfrobust.perturbation_size import image_norm, relative_size
 from tfrobust.precision import Precision
@@ -56,13 +57,14 @@ class RhoMeter:
 
     Args:
       classifier: a built keras.Model, pixels in [0, 1] -> logits; its weights may change between calls.
-      iterations: of DeepFool; the code of Deep Defense makes 5, that of DeepFool 50.
+      iterations: of DeepFool, 1 or more; the code of Deep Defense makes 5, that of DeepFool 50. Calls may ask for
+        another number, for which nothing is compiled anew.
       norm: "l2" or "linf".
       center: what counts as 0 in |x|; see `relative_size`.
       batch_size: images at a time; default: `batch_size_for` them.
 
     Raises:
-      ValueError: from calls, for no images, and as in `deepfool_perturbation`.
+      ValueError: from calls, for no images or iterations, and as in `deepfool_perturbation`.
     """
 
     def __init__(
@@ -75,11 +77,13 @@ class RhoMeter:
         batch_size: int | None = None,
         precision: Precision = "auto",
     ):
+        self._iterations = iterations
         self._batch_size = batch_size or batch_size_for(classifier.input_shape[1:])
         functions = precisions.functions(classifier, precision)
+        signature = (tf.TensorSpec((None, *classifier.input_shape[1:])), tf.TensorSpec((), tf.int32))
 
-        @tf.function(autograph=False, reduce_retracing=True)
-        def measure(x):
+        @tf.function(autograph=False, input_signature=signature)
+        def measure(x, iterations):
             y = tf.argmax(functions.judge_fn(x), axis=-1)
             found = deepfool_perturbation(
                 functions.judge_fn,
@@ -95,10 +99,17 @@ class RhoMeter:
 
         self._measure = measure
 
-    def __call__(self, images: np.ndarray, on_progress: Progress | None = None) -> Rho:
-        """Measures images [N, H, W, C] in [0, 1]; `on_progress` is called with how many are done, and of how many."""
+    def __call__(
+        self, images: np.ndarray, on_progress: Progress | None = None, *, iterations: int | None = None
+    ) -> Rho:
+        """Measures images [N, H, W, C] in [0, 1], with other `iterations` than the meter's if they are given.
+
+        `on_progress` is called with how many are done, and of how many.
+        """
         _require_images(images)
-        arrays = _over_batches(self._measure, (images,), self._batch_size, on_progress)
+        iterations = self._iterations if iterations is None else iterations
+        require_integer("iterations", iterations, 1)
+        arrays = _over_batches(lambda x: self._measure(x, iterations), (images,), self._batch_size, on_progress)
         sizes, has_size, crossed, classes = arrays
         # Any other number that is not finite must show.
         measured = sizes[has_size]

@@ -47,6 +47,7 @@ CIFAR10: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
 IMAGENET: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
     "resnet18": lambda seed, data, _: imagenet.resnet18(seed=seed, **_sizes(data)),
     "alexnet": lambda seed, data, _: imagenet.alexnet(seed=seed, **_sizes(data)),
+    "small": CIFAR10["small"],
 }
 BY_DATASET = {"mnist": MNIST, "digits": MNIST, "cifar10": CIFAR10, image_folders.NAME: IMAGENET}
 

@@ -5,14 +5,12 @@ called otherwise.
 """
 
 import math
-from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 from absl import flags, logging
 
-from eval import attack_flags, attack_warnings, common, data_flags, fraction_flag, sources
-from tfrobust import image_folders, precision
+from eval import attack_flags, attack_warnings, common, fraction_flag
 from tfrobust.attacks import PGD
 from tfrobust.models import mnist
 from tfrobust.threat_models import ThreatModel
@@ -26,7 +24,9 @@ EPOCHS = flags.DEFINE_float(
 OUTPUT_STEPS = flags.DEFINE_integer(
     "num_output_steps", 100, "Steps from one line of progress to the next.", lower_bound=1
 )
-SUMMARY_STEPS = flags.DEFINE_integer("num_summary_steps", 100, "Steps between TensorBoard scalars.", lower_bound=1)
+SUMMARY_STEPS = flags.DEFINE_integer(
+    "num_summary_steps", 100, "Steps between TensorBoard scalars, and between rows of training.csv.", lower_bound=1
+)
 CHECKPOINT_STEPS = flags.DEFINE_integer("num_checkpoint_steps", 300, "Steps between checkpoints.", lower_bound=1)
 
 ADVERSARIAL = flags.DEFINE_bool("adversarial", True, "Train on adversarial examples; --noadversarial trains naturally.")
@@ -51,8 +51,8 @@ ARCHITECTURE = flags.DEFINE_string(
     "architecture",
     None,
     "The network: challenge, tramer_a, tramer_b, tramer_c, tramer_d, capacity, mlp, mlp_bn or lenet for train.mnist; "
-    "wide, narrow, small, capacity, naive, convnet or nin for train.cifar10; resnet18 or alexnet for train.imagenet. "
-    "Default: the first of each: challenge, wide, resnet18.",
+    "wide, narrow, small, capacity, naive, convnet or nin for train.cifar10; resnet18, alexnet or small for "
+    "train.imagenet. Default: the first of each: challenge, wide, resnet18.",
 )
 CAPACITY = flags.DEFINE_integer("capacity", 1, "Scale of --architecture=capacity: 1, 2, 4, ...", lower_bound=1)
 INPUT_SCALE = flags.DEFINE_float(
@@ -82,31 +82,15 @@ DISTRIBUTION = flags.DEFINE_enum(
 )
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Go on from this checkpoint of --model_dir instead of the newest.")
 COMPARE_UNDEFENDED = flags.DEFINE_bool(
-    "compare_undefended", False, "Also train a natural twin on the same batches, and show both side by side."
+    "compare_undefended",
+    False,
+    "Also train a natural twin on the same batches, in MODEL_DIR/undefended, and show both side by side.",
 )
 
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(attack_flags)
 flags.adopt_module_key_flags(optimizer_flags)
 flags.adopt_module_key_flags(augmentation_flags)
-
-ALIASES = (*attack_flags.ALIASES, "seed", "num_examples")
-# They may differ between a run and its continuation.
-_FREE = {
-    *("model_dir", "max_num_training_steps", "num_output_steps", "num_summary_steps", "num_checkpoint_steps"),
-    *(
-        "model",
-        "config",
-        "num_eval_examples",
-        "eval_batch_size",
-        "eval_on_cpu",
-        "store_adv_path",
-        "suite",
-        "attacks",
-        "rows",
-    ),
-    *("compare_undefended", "data_dir", "distribution", "checkpoint", "epochs", *sources.FLAG_NAMES),
-}
 
 
 def training_attack(threat: ThreatModel) -> PGD | None:
@@ -129,7 +113,8 @@ def trainer_options(attack: PGD | None) -> dict:
     return {
         "seed": common.SEED.value,
         "epsilon_warmup_steps": round(EPSILON_WARMUP.value * MAX_STEPS.value) if attack else 0,
-        "natural_accuracy_every": min(10, OUTPUT_STEPS.value),
+        # At least once in every window that is shown.
+        "natural_accuracy_every": min(10, OUTPUT_STEPS.value, SUMMARY_STEPS.value),
         "weight_decay": optimizer_flags.WEIGHT_DECAY.value,
         "clean_weight": CLEAN_WEIGHT.value,
         "attack_batch_norm": ATTACK_BATCH_NORM.value,
@@ -183,69 +168,3 @@ def strategy() -> tf.distribute.Strategy:
     if batch_size % len(devices):
         raise ValueError(f"training_batch_size must be a multiple of the {len(devices)} devices, got {batch_size}")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
-
-
-def flag_lines(more: Sequence[str] = (), *, changed_only: bool = False) -> list[str]:
-    """The flags of this run as `--name=value`, for --flagfile: those of all runs, and those named `more`.
-
-    With `changed_only` those at their default are left out, so that a flag of a later version makes no other run.
-    """
-    by_module = flags.FLAGS.flags_by_module_dict()
-    shared = ("common", "data_flags", "sources", "attack_flags")
-    own = ("common", "optimizer_flags", "augmentation_flags")
-    modules = [*(f"eval.{name}" for name in shared), *(f"train.{name}" for name in own)]
-    recorded = [flag for module in modules for flag in by_module[module]] + [flags.FLAGS[name] for name in more]
-    # --checkpoint is about one start of the program, not about the run. What `auto` is depends on the machine.
-    left_out = (*ALIASES, "checkpoint", common.PRECISION.name)
-    recorded = [flag for flag in recorded if not (changed_only and flag.value == flag.default)]
-    lines = [flag.serialize() for flag in recorded if flag.name not in left_out and flag.value is not None]
-    return [*lines, f"--{common.PRECISION.name}={precision.resolve(common.PRECISION.value)}"]
-
-
-def check_same_run(recorded: list[str], more: Sequence[str] = ()) -> None:
-    """Compares the flags of a run that is to be continued with the present ones; `more` is that of `flag_lines`.
-
-    Raises:
-      ValueError: if one differs that changes what is computed.
-    """
-    then, now = (_values(lines) for lines in (recorded, flag_lines(more)))
-    changed = []
-    free = set(_FREE)
-    if data_flags.DATASET.value == image_folders.NAME:
-        # Another folder is another set of images.
-        free.discard("data_dir")
-    for name in sorted({*then, *now} - free):
-        # A flag that the recorded version did not have yet stands at its default, which is what there was before it.
-        default = flags.FLAGS[name].default_as_str if name in flags.FLAGS else None
-        before, after = (values.get(name, (default or "unset").strip("'")) for values in (then, now))
-        # Records of earlier versions did not say what it was.
-        unknown = name == common.PRECISION.name and before == "auto"
-        if before != after and not unknown:
-            changed.append(f"--{name} was {before} and is {after}")
-    if changed:
-        raise ValueError(
-            f"model_dir holds a run with other flags ({', '.join(changed)}): take another --model_dir or delete it"
-        )
-    if then.get("max_num_training_steps") != now.get("max_num_training_steps") and (
-        EPSILON_WARMUP.value
-        or optimizer_flags.RATE_WARMUP.value
-        or optimizer_flags.RATE_DECAY.value
-        or optimizer_flags.RATE_HALVING.value
-    ):
-        logging.warning("max_num_training_steps has changed, and with it the schedules of the run that is continued")
-
-
-def _values(lines):
-    """Flag lines as a dict from name to text; --noname stands for name=false."""
-    values = {}
-    for line in lines:
-        name, equals, value = line.removeprefix("--").partition("=")
-        if not line.startswith("--"):
-            continue
-        if equals:
-            values[name] = value
-        elif name in flags.FLAGS:
-            values[name] = "true"
-        else:
-            values[name.removeprefix("no")] = "false"
-    return values

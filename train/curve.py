@@ -19,28 +19,22 @@ class Curve(keras.callbacks.Callback):
     Args:
       model_dir: folder of the file and of TensorBoard's events.
       test: what is measured on.
-      center: see `tfrobust.metrics.RhoMeter`.
+      meter: of the classifier that is trained.
       start_step: the step at which training starts.
       every: steps of an epoch.
-      precision: see `tfrobust.metrics.RhoMeter`.
     """
 
     ITERATIONS = 5
 
-    def __init__(
-        self, model_dir, test: datasets.Arrays, *, center: np.ndarray, start_step: int, every: int, precision: str
-    ):
+    def __init__(self, model_dir, test: datasets.Arrays, meter: metrics.RhoMeter, *, start_step: int, every: int):
         super().__init__()
-        self._folder, self._test, self._center = pathlib.Path(model_dir), test, center
-        self._meter = None
-        self._step, self._every, self._precision = start_step, every, precision
+        self._folder, self._test, self._meter = pathlib.Path(model_dir), test, meter
+        self._step, self._every = start_step, every
         self._rows = [row for row in curve_files.read(self._folder / curve_files.FILE) if row["step"] <= start_step]
 
     def on_train_begin(self, logs=None):
         """Measures the classifier that training starts with."""
         self._writer = tf.summary.create_file_writer(str(self._folder))
-        options = {"iterations": self.ITERATIONS, "center": self._center, "precision": self._precision}
-        self._meter = metrics.RhoMeter(self.model.classifier, **options)
         if self._step % self._every == 0:
             self._measure()
 
@@ -59,7 +53,7 @@ class Curve(keras.callbacks.Callback):
     def _measure(self):
         if any(row["step"] == self._step for row in self._rows):
             return
-        found = self._meter(self._test.images)
+        found = self._meter(self._test.images, iterations=self.ITERATIONS)
         accuracy = float(np.mean(found.classes == self._test.labels))
         row = {"step": self._step, "epoch": self._step / self._every, "accuracy": accuracy, "rho2": found.value}
         self._rows.append(row)

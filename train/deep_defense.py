@@ -116,6 +116,8 @@ class DeepDefenseTask(session.Task):
 
     def trainer(self, classifier, train):
         """The trainer of --method."""
+        # One, compiled once, for the curve and the end.
+        self._meter = deep_defense_measures.rho_meter(classifier, self._center)
         options = common.trainer_options(self._attack)
         if METHOD.value == "deep_defense":
             regularizer = DeepDefense(
@@ -138,17 +140,15 @@ class DeepDefenseTask(session.Task):
         count = CURVE_EXAMPLES.value or len(test.labels)
         shown = datasets.Arrays(*(part[:count] for part in test))
         every = common.steps_per_epoch(self._examples)
-        precision = eval_common.PRECISION.value
-        options = {"center": self._center, "start_step": start_step, "every": every, "precision": precision}
-        return [Curve(model_dir, shown, **options)]
+        return [Curve(model_dir, shown, self._meter, start_step=start_step, every=every)]
 
-    def finish(self, classifier, train, test, model_dir, step):
+    def finish(self, classifier, train, test, run):
         """Prints accuracy and rho2 on the test set and writes them to report.json."""
-        found = deep_defense_measures.measure(classifier, test, self._center)
+        found = deep_defense_measures.measure(classifier, test, self._meter)
         print(f"accuracy {found['accuracy']:.2%}, rho2 {found['rho2']:.4g} (50 iterations), {found['rho2_5']:.4g} (5)")
-        content = {"method": METHOD.value, "num_examples": len(test.labels), "steps": step}
+        content = {"method": METHOD.value, "num_examples": len(test.labels), **run.as_json()}
         content |= {**found, **provenance.made_by()}
-        output_files.write_json(str(model_dir / "report.json"), content)
+        output_files.write_json(str(run.model_dir / "report.json"), content)
 
 
 def deepfool_set(classifier: keras.Model, train: datasets.Arrays, batch_size: int = 500) -> datasets.Arrays:

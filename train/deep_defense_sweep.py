@@ -18,7 +18,7 @@ from absl import flags
 from eval import common as eval_common
 from eval import data_flags, deep_defense_figures, deep_defense_measures, output_files, reference
 from tfrobust import loading
-from train import common, deep_defense, optimizer_flags, session
+from train import common, deep_defense, optimizer_flags, run_folder, session
 
 C_VALUES = flags.DEFINE_list("c_values", None, "Values of c; default: that of --c.")
 LAMBDA_VALUES = flags.DEFINE_list("lambda_values", None, "Values of lambda; default: that of --lambda.")
@@ -57,7 +57,7 @@ def main() -> None:
         print(f"\nrun {number} of {len(runs)}: layers {layers}, lambda {strength:g}, c {c:g}", flush=True)
         _set_flags(run, *key)
         if key in found:
-            session.check_model_dir(run, deep_defense.DeepDefenseTask.flags)
+            run_folder.check(run, deep_defense.DeepDefenseTask.flags)
             print("finished before")
             continue
         keras.backend.clear_session()
@@ -113,7 +113,8 @@ def _reference_measures(folder, center, test):
             raise ValueError(f"model_dir {folder} holds runs from another reference than {path}: take another one")
         if found["num_examples"] == len(test.labels):
             return found
-    found = {**start, "num_examples": len(test.labels), **deep_defense_measures.measure(classifier, test, center)}
+    meter = deep_defense_measures.rho_meter(classifier, center)
+    found = {**start, "num_examples": len(test.labels), **deep_defense_measures.measure(classifier, test, meter)}
     output_files.write_json(str(kept), found)
     return found
 

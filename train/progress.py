@@ -6,6 +6,8 @@ import time
 import keras
 import tqdm
 
+from train.averages import Averages
+
 
 def clock(seconds: float) -> str:
     """Minutes and seconds: 0:07, 83:20."""
@@ -20,12 +22,13 @@ class Progress(keras.callbacks.Callback):
       start_step: the step at which it starts.
       every: steps from one line, and one average, to the next.
       batch_size: examples in a step.
+      averages: callback of the same run, before this one; ends a part at each of those steps.
     """
 
-    def __init__(self, *, total_steps: int, start_step: int, every: int, batch_size: int):
+    def __init__(self, *, total_steps: int, start_step: int, every: int, batch_size: int, averages: Averages):
         super().__init__()
         self._total, self._step, self._every, self._batch_size = total_steps, start_step, every, batch_size
-        self._bar = None
+        self._averages, self._bar = averages, None
 
     def on_train_begin(self, logs=None):
         """Draws the empty bar."""
@@ -41,20 +44,20 @@ class Progress(keras.callbacks.Callback):
         if self._step % self._every and self._step != self._total:
             return
         then, start = self._mark
+        means = self._averages.since(then)
         seconds = time.perf_counter() - start
         speed = (self._step - then) * self._batch_size / seconds
         remaining = (self._total - self._step) * seconds / (self._step - then)
-        regularizer = f"regulariser {logs['regularizer']:.3f}  " if "regularizer" in logs else ""
+        regularizer = f"regulariser {means['regularizer']:.3f}  " if "regularizer" in means else ""
         text = (
-            f"loss {logs['xent']:.3f}  {regularizer}natural {logs.get('natural_accuracy', float('nan')):.1%}  "
-            f"{'adversarial' if self.model.attack else 'training'} {logs['adversarial_accuracy']:.1%}  "
+            f"loss {means['xent']:.3f}  {regularizer}natural {means.get('natural_accuracy', float('nan')):.1%}  "
+            f"{'adversarial' if self.model.attack else 'training'} {means['adversarial_accuracy']:.1%}  "
             f"{speed:.0f} examples/s"
         )
         self._bar.set_postfix_str(text)
         if self._bar.disable:
             print(f"step {self._step}/{self._total}  {text}  {clock(remaining)} left", flush=True)
         self._mark = (self._step, time.perf_counter())
-        self.model.reset_metrics()
 
     def on_train_end(self, logs=None):
         """Leaves the last bar on the screen."""

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import keras
+from absl import flags
 
 from eval import common as eval_common
 from eval import output_files, tables
 from tfrobust import datasets, reports
-from train import common, optimizer_flags, session
+from train import common, session
 from train.summaries import save_strip
 
 
@@ -15,7 +16,7 @@ class RobustnessTask(session.Task):
     """Trains the classifier that `build_classifier()` makes against the attack of the flags.
 
     It leaves report.json and adversarial_examples.png in --model_dir; with --compare_undefended it trains an undefended
-    twin too, and leaves undefended_report.json.
+    twin too, as a run of its own in the folder `undefended` there.
     """
 
     def __init__(self, build_classifier: Callable[[datasets.Arrays], keras.Model]):
@@ -37,15 +38,16 @@ class RobustnessTask(session.Task):
         """Adversarial training, or natural training with --noadversarial."""
         return common.compiled_trainer(classifier, self._attack)
 
-    def finish(self, classifier, train, test, model_dir, step):
+    def finish(self, classifier, train, test, run):
         """Prints and saves the robustness table, and a picture of adversarial examples."""
-        report = tables.print_robustness_table(classifier, test, self._threat, self._rows, str(model_dir))
-        output_files.write_json(str(model_dir / "report.json"), output_files.report_content(report))
+        report = tables.print_robustness_table(classifier, test, self._threat, self._rows, str(run.model_dir))
+        write_report(report, run)
         if eval_common.STORE_ADV_PATH.value:
             output_files.write_adversarial_examples(eval_common.STORE_ADV_PATH.value, report, test.labels)
-        self._save_picture(report, test, model_dir)
+        self._save_picture(report, test, run.model_dir)
         if common.COMPARE_UNDEFENDED.value:
-            self._train_undefended(report, train, test, model_dir)
+            twin = _Twin(self._build_classifier, run.model_dir / "undefended")
+            print_side_by_side(report, twin.train())
 
     def _save_picture(self, report, test, model_dir):
         picture = model_dir / "adversarial_examples.png"
@@ -55,16 +57,32 @@ class RobustnessTask(session.Task):
             save_strip(file, test.images[shown], report.x_adv[shown], self._threat.epsilon, titles[shown])
         print(f"saved {picture}")
 
-    def _train_undefended(self, report, train, test, model_dir):
-        with common.strategy().scope():
-            twin = common.compiled_trainer(self._build_classifier(train), None)
-        total, size = common.MAX_STEPS.value, optimizer_flags.BATCH_SIZE.value
-        print(f"\ntraining the undefended twin: {total} steps of {size} natural images", flush=True)
-        stream = session.training_batches(train, 0)
-        twin.fit(stream, callbacks=[session.progress(0)], verbose=0, shuffle=False)
-        undefended = eval_common.evaluate(twin.classifier, test, self._rows)
-        output_files.write_json(str(model_dir / "undefended_report.json"), output_files.report_content(undefended))
-        print_side_by_side(report, undefended)
+
+class _Twin(RobustnessTask):
+    """The same training without the attack, as a run of its own: stopped and gone on with like any other."""
+
+    def __init__(self, build_classifier, folder):
+        super().__init__(build_classifier)
+        self._folder = folder
+
+    def train(self):
+        """Makes the run and returns its report; the flags are then those of it."""
+        flags.FLAGS.model_dir = str(self._folder)
+        flags.FLAGS.adversarial = flags.FLAGS.compare_undefended = False
+        flags.FLAGS.checkpoint = flags.FLAGS.store_adv_path = None
+        print()
+        session.run(self)
+        return self._report
+
+    def finish(self, classifier, train, test, run):
+        """Measures without a table: both stand side by side."""
+        self._report = eval_common.evaluate(classifier, test, self._rows)
+        write_report(self._report, run)
+
+
+def write_report(report: reports.Report, run: session.Finished) -> None:
+    """report.json of a run."""
+    output_files.write_json(str(run.model_dir / "report.json"), output_files.report_content(report) | run.as_json())
 
 
 def print_side_by_side(report: reports.Report, undefended: reports.Report) -> None:

@@ -12,7 +12,7 @@ from absl import flags
 from eval import common, data_flags
 from tfrobust import datasets
 from tfrobust.attacks import PGD
-from train import architectures, optimizer_flags, robustness, session
+from train import architectures, optimizer_flags, recorded_flags, robustness, session
 from train import common as train_common
 
 # Flags that say how a run is shown, and those of a single run's attack and of its table.
@@ -42,7 +42,7 @@ def settings(varied: Sequence[str] = ()) -> dict:
     """What all runs have in common, for `study.Study`; flags named `varied` differ between them."""
     left_out = tuple(f"--{name}=" for name in (*_SHOWN, *varied))
     return {
-        "flags": [line for line in train_common.flag_lines(changed_only=True) if not line.startswith(left_out)],
+        "flags": [line for line in recorded_flags.flag_lines(changed_only=True) if not line.startswith(left_out)],
         "steps": train_common.MAX_STEPS.value,
         "batch_size": optimizer_flags.BATCH_SIZE.value,
         "dataset": data_flags.DATASET.value,
@@ -89,8 +89,8 @@ class _Run(robustness.RobustnessTask):
     def check(self):
         """See `Task.check`."""
 
-    def finish(self, classifier, train, test, model_dir, step):
+    def finish(self, classifier, train, test, run):
         """Measures the network, if it was trained for as long as the others."""
-        if step != train_common.MAX_STEPS.value:
-            raise ValueError(f"model_dir holds a run of {step} steps in {model_dir}: take another --model_dir")
+        if run.step != train_common.MAX_STEPS.value:
+            raise ValueError(f"model_dir holds a run of {run.step} steps in {run.model_dir}: take another --model_dir")
         self._measure(classifier, train, test)

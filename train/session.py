@@ -1,5 +1,6 @@
 """A training run from flags to robustness table."""
 
+import dataclasses
 import math
 import pathlib
 import signal
@@ -10,19 +11,38 @@ import numpy as np
 import tensorflow as tf
 
 from eval import common as eval_common
-from eval import data_flags, output_files
+from eval import data_flags
 from tfrobust import batches, checkpoints, datasets, export, loading
 from tfrobust.attacks.base import describe
 from tfrobust.trainers import AdversarialTrainer
-from train import augmentation_flags, common, optimizer_flags
+from train import augmentation_flags, common, optimizer_flags, run_folder
+from train.averages import Averages
 from train.progress import Progress, clock
-from train.stopping import StopOnNonFinite, StopOnSignal, check_weights
+from train.stopping import StopOnNonFinite, StopOnSignal
 from train.summaries import Summaries
 from train.training_log import TrainingLog
 
-FLAGS_FILE = "flags.txt"
 MODEL_FILE = loading.KERAS_FILE
 STRIP_EXAMPLES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A run that is at its end.
+
+    Attributes:
+      model_dir: its folder.
+      step: the step that it has reached.
+      seconds: how long training took, stops left out; None if nobody knows.
+    """
+
+    model_dir: pathlib.Path
+    step: int
+    seconds: float | None
+
+    def as_json(self) -> dict:
+        """What reports say of it."""
+        return {"steps": self.step, "training_seconds": self.seconds and round(self.seconds, 1)}
 
 
 class Task:
@@ -53,8 +73,8 @@ class Task:
         """Callbacks beside those of every run."""
         return []
 
-    def finish(self, classifier: keras.Model, train: datasets.Arrays, test: datasets.Arrays, model_dir, step) -> None:
-        """Tells how good the classifier is that was trained for `step` steps, and which has been saved."""
+    def finish(self, classifier: keras.Model, train: datasets.Arrays, test: datasets.Arrays, run: Finished) -> None:
+        """Tells how good the classifier is that was trained, and which has been saved."""
         raise NotImplementedError
 
 
@@ -76,74 +96,31 @@ def run(task: Task) -> None:
     common.resolve_epochs(len(train.labels))
 
     model_dir = pathlib.Path(eval_common.MODEL_DIR.value)
-    check_model_dir(model_dir, task.flags)
+    run_folder.check(model_dir, task.flags)
     with common.strategy().scope():
         classifier = task.classifier(train)
         trainer = task.trainer(classifier, train)
         model_dir.mkdir(parents=True, exist_ok=True)
         saved = checkpoints.TrainingCheckpoints(model_dir, trainer)
-        start_step = restore(saved)
+        start_step = run_folder.restore(saved)
     if start_step > common.MAX_STEPS.value:
         raise ValueError(
             f"max_num_training_steps must be at least {start_step}, which {model_dir} has made, got "
             f"{common.MAX_STEPS.value}; an earlier one is gone on from with --checkpoint"
         )
-    with output_files.whole_file(str(model_dir / FLAGS_FILE)) as file:
-        file.write(("\n".join(common.flag_lines(task.flags)) + "\n").encode())
+    run_folder.record_flags(model_dir, task.flags)
     checkpoints.save_architecture(model_dir, classifier)
-    fit(task, trainer, train, test, saved, model_dir, start_step)
-
+    done = fit(task, trainer, train, test, saved, model_dir, start_step)
     export.save_keras(classifier, model_dir / MODEL_FILE)
     export.export_saved_model(classifier, model_dir / "saved_model" / "1")
     print(f"saved {model_dir}/{MODEL_FILE} and {model_dir}/saved_model/1")
-    task.finish(classifier, train, test, model_dir, max(start_step, common.MAX_STEPS.value))
+    task.finish(classifier, train, test, done)
 
 
 def allow_memory_growth() -> None:
     """Lets other programs have what this one does not need of each GPU; called before the first tensor is made."""
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-
-
-def check_model_dir(model_dir: pathlib.Path, more_flags: tuple[str, ...] = ()) -> None:
-    """Refuses to continue a run in --model_dir with other flags, or from a checkpoint that is not there.
-
-    Raises:
-      ValueError: in either case; nothing has been written.
-    """
-    record = model_dir / FLAGS_FILE
-    if record.is_file() and checkpoints.newest(model_dir):
-        common.check_same_run(record.read_text(encoding="utf-8").splitlines(), more_flags)
-    prefix = common.CHECKPOINT.value
-    if prefix and not (pathlib.Path(f"{prefix}.index").is_file() and pathlib.Path(prefix).parent.samefile(model_dir)):
-        raise ValueError(f"checkpoint must be one in {model_dir}, such as {model_dir}/checkpoint-300, got {prefix!r}")
-
-
-def restore(saved: checkpoints.TrainingCheckpoints) -> int:
-    """Goes to --checkpoint or the newest one and says so; returns the step."""
-    try:
-        step = saved.restore(common.CHECKPOINT.value)
-    except checkpoints.CheckpointError as error:
-        offer = f"; to go on from there: --checkpoint={error.previous}" if error.previous else ""
-        raise checkpoints.CheckpointError(f"{error}{offer}", error.path, error.previous) from error
-    if step:
-        print(f"resumed at step {step}")
-    return step
-
-
-class Save(keras.callbacks.Callback):
-    """Saves a checkpoint every so many steps, at the end, and when training stops."""
-
-    def __init__(self, saved: checkpoints.TrainingCheckpoints, *, every: int, total_steps: int):
-        super().__init__()
-        self._saved, self._every, self._total = saved, every, total_steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Saves where it is due; `stop_training` has been set by a callback before this one."""
-        step = self._saved.step
-        if step % self._every == 0 or step >= self._total or self.model.stop_training:
-            check_weights(self.model.classifier, step)
-            self._saved.save()
 
 
 def training_batches(train: datasets.Arrays, start_step: int) -> tf.data.Dataset:
@@ -160,45 +137,48 @@ def training_batches(train: datasets.Arrays, start_step: int) -> tf.data.Dataset
     )
 
 
-def progress(start_step: int) -> Progress:
-    """The progress display of a training run."""
-    return Progress(
-        total_steps=common.MAX_STEPS.value,
-        start_step=start_step,
-        every=common.OUTPUT_STEPS.value,
-        batch_size=optimizer_flags.BATCH_SIZE.value,
-    )
+def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_step: int) -> Finished:
+    """Trains from `start_step` to the end, unless it has been reached; writes all but the model and the report.
 
-
-def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_step: int) -> None:
-    """Trains from `start_step` to the end; leaves the program, after saving, on Ctrl-C and SIGTERM."""
+    Leaves the program, after saving, on Ctrl-C and SIGTERM.
+    """
     total = common.MAX_STEPS.value
+    output_steps, summary_steps = common.OUTPUT_STEPS.value, common.SUMMARY_STEPS.value
+    averages = Averages(start_step=start_step, total_steps=total, every=(output_steps, summary_steps))
+    log = TrainingLog(model_dir, start_step=start_step, total_steps=total, every=summary_steps, averages=averages)
     if start_step >= total:
         print(f"step {start_step} of {total}: training is complete")
         if trainer.optimizer.use_ema:
             trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
-        return
+        return _finished(model_dir, start_step, log)
     examples = task.training_data(train)
     stream = training_batches(examples, start_step)
     stop = StopOnSignal()
-    log = TrainingLog(model_dir, start_step=start_step, every=common.SUMMARY_STEPS.value)
     callbacks = [
         stop,
         StopOnNonFinite(saved),
         # Before what is saved, so that a run that was killed between them measures again.
         *task.callbacks(test, model_dir, start_step),
-        Save(saved, every=common.CHECKPOINT_STEPS.value, total_steps=total),
+        run_folder.Save(saved, every=common.CHECKPOINT_STEPS.value, total_steps=total),
+        averages,
         Summaries(
             model_dir,
             start_step=start_step,
             total_steps=total,
-            every=common.SUMMARY_STEPS.value,
+            every=summary_steps,
             images_every=common.CHECKPOINT_STEPS.value,
             images=np.asarray(examples.images[:STRIP_EXAMPLES]),
             labels=examples.labels[:STRIP_EXAMPLES],
+            averages=averages,
         ),
         log,
-        progress(start_step),
+        Progress(
+            total_steps=total,
+            start_step=start_step,
+            every=output_steps,
+            batch_size=optimizer_flags.BATCH_SIZE.value,
+            averages=averages,
+        ),
     ]
     # They tell of an earlier end of this run.
     for stale in (MODEL_FILE, "report.json"):
@@ -229,5 +209,12 @@ def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_
             file=sys.stderr,
         )
         sys.exit(128 + stop.received)
-    if math.isfinite(log.seconds):
-        print(f"trained {total} steps in {clock(log.seconds)} minutes")
+    done = _finished(model_dir, total, log)
+    if done.seconds is not None:
+        print(f"trained {total} steps in {clock(done.seconds)} minutes")
+    return done
+
+
+def _finished(model_dir, step, log):
+    seconds = log.seconds
+    return Finished(model_dir, step, seconds if math.isfinite(seconds) else None)

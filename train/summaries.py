@@ -9,6 +9,8 @@ import matplotlib.figure
 import numpy as np
 import tensorflow as tf
 
+from train.averages import Averages
+
 ROWS = ("natural", "adversarial", "difference")
 
 
@@ -41,7 +43,7 @@ def save_strip(path, x: np.ndarray, x_adv: np.ndarray, epsilon: float, titles: l
 
 
 class Summaries(keras.callbacks.Callback):
-    """Writes scalars, averaged as `Progress` averages them, and strips to `model_dir`.
+    """Writes scalars, each a mean since the one before or since this start, and strips to `model_dir`.
 
     The tags are accuracy_adv, xent_adv and accuracy_nat: those of the original challenge as TensorFlow 1 wrote them,
     and the same for the natural accuracy.
@@ -52,10 +54,23 @@ class Summaries(keras.callbacks.Callback):
       every: steps between scalars.
       images_every: steps between strips; there is one of the end too.
       images, labels: the few examples of the strip, [B, H, W, C] and [B].
+      averages: callback of the same run, before this one; ends a part at each of the steps with scalars.
     """
 
-    def __init__(self, model_dir, *, start_step: int, total_steps: int, every: int, images_every: int, images, labels):
+    def __init__(
+        self,
+        model_dir,
+        *,
+        start_step: int,
+        total_steps: int,
+        every: int,
+        images_every: int,
+        images: np.ndarray,
+        labels: np.ndarray,
+        averages: Averages,
+    ):
         super().__init__()
+        self._averages = averages
         self._folder = str(pathlib.Path(model_dir))
         self._step, self._total, self._every, self._images_every = start_step, total_steps, every, images_every
         self._images, self._labels = tf.constant(images), tf.constant(labels)
@@ -65,16 +80,17 @@ class Summaries(keras.callbacks.Callback):
         """Opens the event file; raises OSError if it cannot be written, as the other methods do."""
         with self._one_line_errors():
             self._writer = tf.summary.create_file_writer(self._folder)
-        self._perturb = tf.function(self.model.perturb)
+        self._perturb = None
 
     def on_train_batch_end(self, batch, logs=None):
         """Writes what is due at this step."""
         self._step += 1
         if self._step % self._every == 0:
-            scalars = {"accuracy_adv": logs["adversarial_accuracy"], "xent_adv": logs["xent"]}
+            means = self._averages.since(self._step - self._every)
+            scalars = {"accuracy_adv": means["adversarial_accuracy"], "xent_adv": means["xent"]}
             # NaN where no step since the last average measured it.
-            if math.isfinite(logs.get("natural_accuracy", math.nan)):
-                scalars["accuracy_nat"] = logs["natural_accuracy"]
+            if math.isfinite(means.get("natural_accuracy", math.nan)):
+                scalars["accuracy_nat"] = means["natural_accuracy"]
             scalars["learning_rate"] = float(self.model.optimizer.learning_rate)
             with self._one_line_errors(), self._writer.as_default(step=self._step):
                 for name, value in scalars.items():
@@ -82,6 +98,9 @@ class Summaries(keras.callbacks.Callback):
         attack = self.model.attack
         if attack and (self._step % self._images_every == 0 or self._step == self._total):
             # Outside of a strategy's step: one device makes the picture.
+            if self._perturb is None:
+                # Concrete, because TensorFlow warns of functions that are compiled often, as in a study of many runs.
+                self._perturb = tf.function(self.model.perturb).get_concrete_function(self._images, self._labels)
             x_adv = self._perturb(self._images, self._labels)
             picture = strip(self._images.numpy(), x_adv.numpy(), attack.threat.epsilon)
             with self._one_line_errors(), self._writer.as_default(step=self._step):

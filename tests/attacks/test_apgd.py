@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from tests.attacks.graphs import for_any_batch
 from tfrobust import losses, seeds
 from tfrobust.attacks import PGD, apgd_steps
 from tfrobust.attacks.apgd import APGD, apgd_ce, apgd_dlr, apgd_t
@@ -103,10 +104,10 @@ def test_an_example_does_not_depend_on_its_batch_mates(norm):
     x, y = examples(model, 8)
     attack = APGD(threat, 12, loss=losses.dlr_targeted, targets=2, restarts=2)
 
-    @tf.function(reduce_retracing=True)
-    def perturb(x, y, index):
+    def run(x, y, index):
         return attack(model, x, y, seed=seeds.per_example(5, index))
 
+    perturb = for_any_batch(run, x, y, tf.range(8))
     together = perturb(x, y, tf.range(8))
     for i in (0, 5, 7):
         alone = perturb(x[i : i + 1], y[i : i + 1], tf.range(i, i + 1))

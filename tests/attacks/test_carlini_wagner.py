@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.attacks.graphs import for_any_batch
 from tfrobust import losses
 from tfrobust.attacks import carlini_wagner_descent as descent
 from tfrobust.attacks.carlini_wagner import CarliniWagnerL2
@@ -26,10 +27,7 @@ def minimize(attack, logits_fn, x, y, **arguments):
     """`attack.minimize` in a graph that knows nothing of the batch, as NumPy arrays."""
     x = tf.convert_to_tensor(x)
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *x.shape[1:]], x.dtype), tf.TensorSpec([None], tf.int64)])
-    def run(x, y):
-        return attack.minimize(logits_fn, x, y, seed=0, **arguments)
-
+    run = for_any_batch(functools.partial(attack.minimize, logits_fn, seed=0, **arguments), x, y)
     return MinimumNorm(*(part.numpy() for part in run(x, y)))
 
 
@@ -173,7 +171,7 @@ def test_the_judge_has_the_last_word(model, x, y):
 def test_within_a_ball(model, x, y):
     found = minimize(QUICK, model, x, y)
     epsilon = float(np.median(found.distance))
-    x_adv = WithinBall(QUICK, ThreatModel("l2", epsilon))(model, x, y, seed=0)
+    x_adv = for_any_batch(functools.partial(WithinBall(QUICK, ThreatModel("l2", epsilon)), model, seed=0), x, y)(x, y)
     np.testing.assert_array_equal(
         np.any(np.not_equal(x_adv, x), axis=(1, 2, 3)) & found.success, found.distance <= epsilon
     )
@@ -185,7 +183,7 @@ def test_within_a_ball(model, x, y):
 def test_an_example_does_not_depend_on_its_batch_mates(model, x, y):
     wrong = tf.where(tf.range(8) == 5, (y + 1) % 3, y)
     attack = CarliniWagnerL2(steps=60, binary_search_steps=4, initial_const=0.03)
-    run = tf.function(functools.partial(attack.minimize, model, seed=0, judge_fn=model), reduce_retracing=True)
+    run = for_any_batch(functools.partial(attack.minimize, model, seed=0, judge_fn=model), x, y)
     batch = run(x, wrong)
     for i in range(8):
         alone = run(x[i : i + 1], wrong[i : i + 1])

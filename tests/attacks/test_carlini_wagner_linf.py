@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.attacks.graphs import for_any_batch
 from tests.attacks.test_carlini_wagner import affine, minimize
 from tfrobust import losses
 from tfrobust.attacks.carlini_wagner_linf import CarliniWagnerLinf
@@ -74,7 +75,7 @@ def test_who_is_wrong_already_and_who_cannot_be(problem):
 def test_an_example_does_not_depend_on_its_batch_mates(problem):
     _, logits_fn, x, y = problem
     attack = CarliniWagnerLinf(steps=20, learning_rate=0.01, initial_const=1.0)
-    run = tf.function(functools.partial(attack.minimize, logits_fn, seed=0), reduce_retracing=True)
+    run = for_any_batch(functools.partial(attack.minimize, logits_fn, seed=0), x, y)
     batch = run(x, y)
     np.testing.assert_array_equal(run(x, y).x_adv, batch.x_adv)
     for i in range(COUNT):

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 from absl import flags
+from absl.testing import flagsaver
 
-from eval import challenge_config, common, evaluate  # noqa: F401  (their flags)
+from eval import challenge_config, common, evaluate, robust_accuracy  # noqa: F401  (their flags)
 from train import common as train_common  # noqa: F401
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -103,13 +104,16 @@ def test_a_file_that_is_not_there():
         challenge_config.expand(["binary", "--config=nowhere.json"])
 
 
-def test_a_binary_with_the_files_as_they_are(tmp_path, digits_model):
+def test_a_binary_with_the_files_as_they_are(tmp_path, digits_model, capsys):
     # What the original config has no key for is given besides.
-    more = [f"--model={digits_model}", "--dataset=digits", "--num_eval_examples=10", "--nored_flags"]
-    for content in (MNIST, CIFAR10):
-        command = [sys.executable, "-m", "eval.robust_accuracy", written(tmp_path, content), *more]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
+    more = [f"--model={digits_model}", "--dataset=digits", "--num_eval_examples=10", "--nored_flags", "--attacks=fgsm"]
+    with flagsaver.flagsaver():
+        arguments = challenge_config.expand(["binary", written(tmp_path, MNIST), *more])
+        common.guarded(robust_accuracy.main, flags.FLAGS(arguments))
+    assert "10 test examples of digits, linf epsilon 0.3" in capsys.readouterr().out
+    command = [sys.executable, "-m", "eval.robust_accuracy", written(tmp_path, CIFAR10), *more]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
     assert "10 test examples of digits, linf epsilon 0.0313725" in done.stdout
     command[3] = written(tmp_path, {"k": 1, "epsilom": 0.3})
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -15,6 +15,7 @@ from absl.testing import flagsaver
 from eval import common, evaluate
 from tfrobust import checkpoints, tf1_checkpoints
 from tfrobust.models import mnist
+from train import mnist as train_mnist
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICK = ["--dataset=digits", "--num_eval_examples=20", "--k=2", "--a=0.05", "--epsilon=0.1"]
@@ -27,12 +28,12 @@ NUMBER = r"\d+\.\d+"
 def run(tmp_path_factory):
     """The folder of a finished training run of four steps with checkpoints at 2 and 4."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    command = [
-        *(sys.executable, "-m", "train.mnist", f"--model_dir={folder}", *QUICK, "--initializer=he_normal"),
+    arguments = [
+        *("train", f"--model_dir={folder}", *QUICK, "--initializer=he_normal", "--attacks=fgsm"),
         *("--max_num_training_steps=4", "--num_checkpoint_steps=2", "--num_summary_steps=1", "--num_output_steps=1"),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    with flagsaver.flagsaver():
+        common.guarded(train_mnist.main, flags.FLAGS(arguments))
     return folder
 
 
@@ -80,6 +81,7 @@ def test_a_checkpoint_of_the_original(tmp_path, capsys):
 def test_watching(run, tmp_path):
     # Started before there is any checkpoint; a second one comes while it waits.
     command = [sys.executable, "-u", "-m", "eval.evaluate", f"--model_dir={tmp_path}", *QUICK, "--watch"]
+    command.append("--poll_seconds=0.5")
     watcher = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         output = ""

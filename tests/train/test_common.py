@@ -7,7 +7,7 @@ from absl.testing import flagsaver
 
 from tfrobust import datasets
 from tfrobust.augmentation import Augmentation
-from train import augmentation_flags, common, mnist, session
+from train import augmentation_flags, mnist, recorded_flags, session
 
 assert mnist  # its import defines the flags
 
@@ -35,6 +35,6 @@ def test_training_batches_are_augmented(flag):
 
 def test_a_study_records_flags_that_are_not_at_their_default():
     flags.FLAGS(["train.mnist", "--random_shift=2", "--step_decay=1.0", "--precision=float32"])
-    lines = common.flag_lines(changed_only=True)
+    lines = recorded_flags.flag_lines(changed_only=True)
     assert "--random_shift=2" in lines and "--precision=float32" in lines
-    assert {"--step_decay=1.0", "--random_zoom=0.0"} <= set(common.flag_lines()) and len(lines) < 5
+    assert {"--step_decay=1.0", "--random_zoom=0.0"} <= set(recorded_flags.flag_lines()) and len(lines) < 5

@@ -1,5 +1,7 @@
 """train.deep_defense: every method on a small network of digits, its files, and bad input."""
 
+import contextlib
+import io
 import json
 import re
 import signal
@@ -32,6 +34,8 @@ SMALL = [
     "--num_eval_examples=60",
     "--curve_examples=40",
     "--c=10",
+    # The graph of a step grows with them, and so does the time to trace it.
+    "--deepfool_iterations=2",
 ]
 
 
@@ -53,27 +57,35 @@ def reference(tmp_path_factory):
     return path
 
 
-def test_deep_defense(reference, tmp_path, capsys):
-    train(tmp_path / "run", f"--reference={reference}")
-    printed = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def whole_run(reference, tmp_path_factory):
+    """The folder of a whole run, and what it printed."""
+    model_dir, printed = tmp_path_factory.mktemp("runs") / "whole", io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        train(model_dir, f"--reference={reference}")
+    return model_dir, printed.getvalue()
+
+
+def test_deep_defense(reference, whole_run, tmp_path):
+    model_dir, printed = whole_run
     # 1,437 images are 14 batches of 100.
     assert "step 28/28" in printed and "regulariser" in printed
-    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    report = json.loads((model_dir / "report.json").read_text())
     assert report["method"] == "deep_defense" and report["num_examples"] == 60
     assert 0.9 < report["accuracy"] <= 1 and 0 < report["rho2_5"] <= report["rho2"] * 1.01
     assert report["deepfool_success_rate"] > 0.95
     assert f"accuracy {report['accuracy']:.2%}, rho2 {report['rho2']:.4g} (50 iterations)" in printed
-    rows = curve_files.read(tmp_path / "run" / "curve.csv")
+    rows = curve_files.read(model_dir / "curve.csv")
     assert [(row["step"], row["epoch"]) for row in rows] == [(0, 0), (14, 1), (28, 2)]
     train(tmp_path / "clean", f"--reference={reference}", "--method=clean")
     clean = curve_files.read(tmp_path / "clean" / "curve.csv")
     assert clean[0] == rows[0] and rows[2]["rho2"] > 1.05 * clean[2]["rho2"] > 0
     tags = set()
-    for path in (tmp_path / "run").glob("events.out.tfevents*"):
+    for path in model_dir.glob("events.out.tfevents*"):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             tags.update(value.tag for value in event.summary.value)
     assert {"test_accuracy", "test_rho2", "xent_adv"} <= tags
-    before, after = keras.models.load_model(reference), keras.models.load_model(tmp_path / "run" / "model.keras")
+    before, after = keras.models.load_model(reference), keras.models.load_model(model_dir / "model.keras")
     for old, new in zip(before.layers, after.layers, strict=True):
         frozen = isinstance(old, layers.BatchNormalization)
         for one, two in zip(old.get_weights(), new.get_weights(), strict=True):
@@ -119,8 +131,7 @@ def test_the_fixed_set_is_what_deepfool_makes(reference):
     assert np.mean(before != after) > 0.9
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights_and_curve(reference, tmp_path, capsys, monkeypatch):
-    train(tmp_path / "whole", f"--reference={reference}")
+def test_a_stopped_run_goes_on_to_the_same_weights_and_curve(reference, whole_run, tmp_path, capsys, monkeypatch):
     # Stopped in the middle of the second epoch, as by a signal.
     with monkeypatch.context() as patch:
         patch.setattr(stopping.StopOnSignal, "on_train_batch_end", _stop_at_step(20))
@@ -129,8 +140,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights_and_curve(reference, tmp_path
     assert stopped.value.code == 143 and not (tmp_path / "run" / "model.keras").exists()
     train(tmp_path / "run", f"--reference={reference}")
     assert "resumed at step 20" in capsys.readouterr().out
-    assert curve_files.read(tmp_path / "run" / "curve.csv") == curve_files.read(tmp_path / "whole" / "curve.csv")
-    whole, resumed = (keras.models.load_model(tmp_path / name / "model.keras") for name in ("whole", "run"))
+    assert curve_files.read(tmp_path / "run" / "curve.csv") == curve_files.read(whole_run[0] / "curve.csv")
+    whole, resumed = (keras.models.load_model(path / "model.keras") for path in (whole_run[0], tmp_path / "run"))
     for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
 

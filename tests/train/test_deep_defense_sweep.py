@@ -34,13 +34,13 @@ def sweep(folder, *arguments):
 
 def test_a_sweep_goes_on_where_it_was(digits_model, tmp_path, capsys, monkeypatch):
     layer = _first_layer(digits_model)
-    arguments = [f"--reference={digits_model}", "--c_values=5,25", f"--layer_values=all,{layer}"]
+    arguments = [f"--reference={digits_model}", "--c_values=5,25", f"--layer_values={layer}"]
     trained = []
     finish = DeepDefenseTask.finish
 
     def counted(self, *rest):
-        trained.append(rest[-2].name)
-        if len(trained) == 3:
+        trained.append(rest[-1].model_dir.name)
+        if len(trained) == 2:
             raise ValueError("killed")
         return finish(self, *rest)
 
@@ -49,20 +49,21 @@ def test_a_sweep_goes_on_where_it_was(digits_model, tmp_path, capsys, monkeypatc
         sweep(tmp_path, *arguments)
     assert "killed" in capsys.readouterr().err
     sweep(tmp_path, *arguments)
-    names = ["all_lambda15_c5", "all_lambda15_c25", f"{layer}_lambda15_c5", f"{layer}_lambda15_c25"]
-    assert trained == [*names[:3], *names[2:]]
-    assert capsys.readouterr().out.count("finished before") == 2
+    names = [f"{layer}_lambda15_c5", f"{layer}_lambda15_c25"]
+    assert trained == [*names, names[1]]
+    assert capsys.readouterr().out.count("finished before") == 1
     with open(tmp_path / "sweep.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in names]
     assert [row["rho2"] for row in rows[:-1]] == [f"{report['rho2']:.6g}" for report in reports]
-    assert [row["c"] for row in rows[:-1]] == ["5", "25", "5", "25"] and rows[-1]["layers"] == "reference"
-    assert len({row["rho2"] for row in rows}) == 5
+    assert [row["layers"] for row in rows] == [layer, layer, "reference"]
+    assert [row["c"] for row in rows[:-1]] == ["5", "25"]
+    assert len({row["rho2"] for row in rows}) == 3
     assert (tmp_path / "sweep.png").stat().st_size > 5000
     # Other test examples: measured again, not trained again.
     sweep(tmp_path, *arguments, "--num_eval_examples=30")
     printed = capsys.readouterr().out
-    assert printed.count("training is complete") == 4 and "finished before" not in printed
+    assert printed.count("training is complete") == 2 and "finished before" not in printed
     assert json.loads((tmp_path / names[0] / "report.json").read_text())["num_examples"] == 30
     # Another length, and another reference under the same name, are other runs.
     for change, message in (

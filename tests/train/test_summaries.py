@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfrobust.attacks import fgsm
 from tfrobust.threat_models import ThreatModel
+from train.averages import Averages
 from train.summaries import Summaries, save_strip, strip
 
 
@@ -37,24 +38,32 @@ class Attacked:
     optimizer = types.SimpleNamespace(learning_rate=0.5)
 
     @staticmethod
+    def reset_metrics():
+        pass
+
+    @staticmethod
     def perturb(x, y):
         return tf.clip_by_value(x + 0.1, 0, 1)
 
 
 def summaries(folder):
-    options = {"start_step": 0, "total_steps": 5, "every": 2, "images_every": 2}
+    """The callback, and the averages before it."""
+    averages = Averages(start_step=0, total_steps=5, every=(2,))
+    options = {"start_step": 0, "total_steps": 5, "every": 2, "images_every": 2, "averages": averages}
     found = Summaries(folder, **options, images=np.zeros([3, 4, 4, 1], np.float32), labels=np.zeros(3, np.int64))
-    found.set_model(Attacked())
-    return found
+    for callback in (averages, found):
+        callback.set_model(Attacked())
+    return averages, found
 
 
 def test_scalars_and_strips_and_one_of_the_end(tmp_path):
-    written = summaries(tmp_path)
+    averages, written = summaries(tmp_path)
     written.on_train_begin()
     for step in range(5):
         measured = 0.75 if step == 1 else float("nan")
         logs = {"adversarial_accuracy": 0.5, "xent": 1.0, "natural_accuracy": measured}
-        written.on_train_batch_end(step, logs)
+        for callback in (averages, written):
+            callback.on_train_batch_end(step, logs)
     written.on_train_end()
     (path,) = tmp_path.iterdir()
     found = {}
@@ -77,7 +86,7 @@ def test_scalars_and_strips_and_one_of_the_end(tmp_path):
 
 def test_events_that_cannot_be_written_are_an_error_of_one_line(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    written = summaries(tmp_path / "file")
+    _, written = summaries(tmp_path / "file")
     with pytest.raises(OSError, match=r"TensorBoard's events in .*file cannot be written") as error:
         written.on_train_begin()
         written.on_train_batch_end(0, {})

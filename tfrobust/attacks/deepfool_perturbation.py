@@ -33,7 +33,7 @@ def deepfool_perturbation(
     x: tf.Tensor,
     y: tf.Tensor,
     *,
-    iterations: int,
+    iterations: int | tf.Tensor,
     norm: Literal["l2", "linf"] = "l2",
     overshoot: float = 0.02,
     candidates: int | None = 10,
@@ -60,7 +60,8 @@ def deepfool_perturbation(
     Args:
       logits_fn: images [B, ...] -> logits [B, K], twice differentiable; the type of x is that of the computation.
       x, y: images [B, ...] and classes [B].
-      iterations: the most steps, 1 or more. The graph of the differentiable form grows with them.
+      iterations: the most steps, 1 or more. The graph of the differentiable form grows with them; of the other form it
+        may be a scalar tensor.
       norm: what is smallest.
       overshoot: 0 or more.
       candidates: how many of the likeliest classes count, y among them, 2 or more; None for all.
@@ -71,9 +72,13 @@ def deepfool_perturbation(
       ValueError: for values out of these ranges.
     """
     require_norm(norm)
-    for name, value, least in (("iterations", iterations, 1), ("overshoot", overshoot, 0)):
-        if not value >= least:
-            raise ValueError(f"{name} must be {least} or more, got {value!r}")
+    if tf.is_tensor(iterations):
+        if differentiable:
+            raise ValueError(f"iterations must be a number where differentiable is true, got {iterations!r}")
+    elif not iterations >= 1:
+        raise ValueError(f"iterations must be 1 or more, got {iterations!r}")
+    if not overshoot >= 0:
+        raise ValueError(f"overshoot must be 0 or more, got {overshoot!r}")
     if candidates is not None and candidates < 2:
         raise ValueError(f"candidates must be 2 or more, or None, got {candidates!r}")
     x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
