@@ -69,7 +69,7 @@ def images(draw, threat):
 
 
 @pytest.mark.parametrize("name", sorted(BUDGETS))
-@hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
 @hypothesis.given(data=st.data())
 def test_results_are_in_the_ball_and_within_bounds(name, data):
     threat = data.draw(threats(catalogue.CATALOGUE[name].norms))
@@ -88,7 +88,7 @@ def test_results_are_in_the_ball_and_within_bounds(name, data):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 @hypothesis.given(data=st.data())
 def test_projections_are_in_the_ball_and_stay(norm, data):
     threat = data.draw(threats([norm]))

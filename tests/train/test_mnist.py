@@ -158,9 +158,8 @@ def test_mirrored_training_on_two_devices(tmp_path):
         "common.run(mnist.main)\n"
     )
     model_dir = tmp_path / "mirrored"
-    arguments = command(model_dir, "--max_num_training_steps=4", "--num_checkpoint_steps=2", "--distribution=mirrored")[
-        3:
-    ]
+    few = ["--architecture=mlp", "--attacks=fgsm", "--max_num_training_steps=4", "--num_checkpoint_steps=2"]
+    arguments = command(model_dir, *few, "--distribution=mirrored")[3:]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def train():

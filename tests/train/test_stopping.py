@@ -18,7 +18,7 @@ from train import run_folder
 
 def test_a_stopped_run_goes_on_to_the_same_weights(finished, tmp_path, capsys, monkeypatch):
     model_dir = tmp_path / "stopped"
-    arguments = ("--max_num_training_steps=12", "--num_checkpoint_steps=3")
+    arguments = ("--max_num_training_steps=12", "--num_checkpoint_steps=3", "--attacks=fgsm")
     with subprocess.Popen(
         command(model_dir, *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -58,7 +58,7 @@ def _newest_step(model_dir):
 
 def test_a_killed_run_loses_only_the_steps_since_its_checkpoint(finished, tmp_path, capsys):
     model_dir = tmp_path / "killed"
-    arguments = ("--max_num_training_steps=12", "--num_checkpoint_steps=1")
+    arguments = ("--max_num_training_steps=12", "--num_checkpoint_steps=1", "--attacks=fgsm")
     with subprocess.Popen(
         command(model_dir, *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -80,7 +80,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_offered(finished, t
     shutil.copytree(finished[0], model_dir)
     data = model_dir / "checkpoint-12.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
-    arguments = ("--max_num_training_steps=12", "--num_checkpoint_steps=3")
+    arguments = ("--max_num_training_steps=12", "--num_checkpoint_steps=3", "--attacks=fgsm")
     error = fails(model_dir, capsys, *arguments)
     assert "checkpoint-12 cannot be read" in error
     flagfile, offered = re.search(r"--flagfile=(\S+flags.txt) --checkpoint=(\S+checkpoint-9)$", error.strip()).groups()
@@ -93,7 +93,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_offered(finished, t
 
 def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, capsys):
     model_dir = tmp_path / "full"
-    call(model_dir, "--max_num_training_steps=2", "--num_checkpoint_steps=2")
+    call(model_dir, "--max_num_training_steps=2", "--num_checkpoint_steps=2", "--attacks=fgsm")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # A file may not grow beyond 20 MB, and a checkpoint has 50: the write fails as on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, hard))

@@ -216,7 +216,7 @@ def test_training_pushes_boundaries_away():
             data.images,
             data.labels,
             batch_size=100,
-            epochs=10,
+            epochs=6,
         )
         found[strength] = rho(data.images[:300]).value, accuracy()
     assert found[15.0][0] > 1.2 * found[0.0][0]
