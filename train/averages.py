@@ -14,7 +14,8 @@ class Averages(keras.callbacks.Callback):
 
     Args:
       start_step, total_steps: the steps at which training starts and ends.
-      every: the windows' lengths, in steps: a part ends at each multiple of one of them, and with training.
+      every: the windows' lengths, in steps: a part ends at each multiple of one of them, and where training ends or is
+        stopped.
     """
 
     def __init__(self, *, start_step: int, total_steps: int, every: tuple[int, ...]):
@@ -27,7 +28,8 @@ class Averages(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Ends a part where one is due."""
         self._step += 1
-        if all(self._step % every for every in self._every) and self._step != self._total:
+        due = any(self._step % every == 0 for every in self._every)
+        if not due and self._step != self._total and not self.model.stop_training:
             return
         self._parts = [part for part in self._parts if part[1] > self._step - max(self._every)]
         self._parts.append((self._begin, self._step, dict(logs)))

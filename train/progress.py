@@ -1,5 +1,6 @@
 """What training shows on the way: a bar on a terminal, a line every so many steps elsewhere."""
 
+import math
 import sys
 import time
 
@@ -48,9 +49,12 @@ class Progress(keras.callbacks.Callback):
         seconds = time.perf_counter() - start
         speed = (self._step - then) * self._batch_size / seconds
         remaining = (self._total - self._step) * seconds / (self._step - then)
+        # NaN where it was not measured since training was resumed.
+        accuracy = means.get("natural_accuracy", math.nan)
+        natural = f"natural {accuracy:.1%}  " if math.isfinite(accuracy) else ""
         regularizer = f"regulariser {means['regularizer']:.3f}  " if "regularizer" in means else ""
         text = (
-            f"loss {means['xent']:.3f}  {regularizer}natural {means.get('natural_accuracy', float('nan')):.1%}  "
+            f"loss {means['xent']:.3f}  {regularizer}{natural}"
             f"{'adversarial' if self.model.attack else 'training'} {means['adversarial_accuracy']:.1%}  "
             f"{speed:.0f} examples/s"
         )

@@ -11,8 +11,9 @@ from train.averages import Averages
 
 
 class TrainingLog(keras.callbacks.Callback):
-    """Writes training.csv: a row after every so many steps and one at the end, of means since the row before or
-    since this start.
+    """Writes training.csv: a row after every so many steps, at the end and where training is stopped.
+
+    Its numbers are means since the row before, or since this start.
 
     `seconds` is how long training has taken up to the row, tables and all time between a stop and a start left out. A
     resumed run goes on in the file that is there, behind the step at which it starts.
@@ -38,7 +39,7 @@ class TrainingLog(keras.callbacks.Callback):
             return 0.0
         if not self._rows:
             return math.nan
-        # The run may have been stopped between two rows.
+        # The run may have been killed between two rows.
         return self._rows[-1]["seconds"] * step / self._rows[-1]["step"]
 
     @property
@@ -53,7 +54,7 @@ class TrainingLog(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Writes the row that is due at this step."""
         self._step += 1
-        if self._step % self._every and self._step != self._total:
+        if self._step % self._every and self._step != self._total and not self.model.stop_training:
             return
         known = self._averages.since(self._last)
         self._last = self._step

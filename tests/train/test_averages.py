@@ -10,6 +10,8 @@ from train.averages import Averages
 class Metrics:
     """Means since they were last reset, as Keras's; `natural` is known every third step only."""
 
+    stop_training = False
+
     def __init__(self):
         self.reset_metrics()
 
@@ -51,6 +53,16 @@ def test_the_last_window_and_that_of_a_resumed_run_are_shorter():
     assert averages_at(7, every=(4, 6), total=7).since(4)["loss"] == pytest.approx(6)
     # After step 8 would be 9 to 12, but this start made only the last two of them.
     assert averages_at(12, every=(4, 6), start=10).since(8)["loss"] == pytest.approx(11.5)
+
+
+def test_a_window_ends_where_training_is_stopped():
+    metrics = Metrics()
+    averages = Averages(start_step=0, total_steps=100, every=(4,))
+    averages.set_model(metrics)
+    for step in range(1, 8):
+        metrics.stop_training = step == 7
+        averages.on_train_batch_end(step, metrics.step(step))
+    assert averages.since(4)["loss"] == pytest.approx(6)
 
 
 def test_what_was_not_measured_does_not_count():

@@ -35,6 +35,7 @@ class Attacked:
     """What `Summaries` asks a trainer for."""
 
     attack = fgsm(ThreatModel("linf", 0.1))
+    stop_training = False
     optimizer = types.SimpleNamespace(learning_rate=0.5)
 
     @staticmethod

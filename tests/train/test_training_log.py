@@ -10,7 +10,9 @@ from train.averages import Averages
 from train.training_log import TrainingLog
 
 HEADER = "step,loss,xent,regularizer,adversarial_accuracy,natural_accuracy,learning_rate"
-MODEL = types.SimpleNamespace(optimizer=types.SimpleNamespace(learning_rate=0.1), reset_metrics=lambda: None)
+MODEL = types.SimpleNamespace(
+    optimizer=types.SimpleNamespace(learning_rate=0.1), reset_metrics=lambda: None, stop_training=False
+)
 
 
 def resumed(folder, text, step):
@@ -46,13 +48,15 @@ def test_the_clock_goes_on_after_a_stop(tmp_path, rows, step, seconds):
     assert last["step"] == (step + 2) // 2 * 2 and seconds <= last["seconds"] < seconds + 60
 
 
-def test_a_row_at_the_end(tmp_path):
-    averages = Averages(start_step=0, total_steps=5, every=(2,))
-    log = TrainingLog(tmp_path, start_step=0, total_steps=5, every=2, averages=averages)
+@pytest.mark.parametrize(("total", "stopped"), [(5, False), (100, True)])
+def test_a_row_at_the_end_and_where_training_is_stopped(tmp_path, monkeypatch, total, stopped):
+    averages = Averages(start_step=0, total_steps=total, every=(2,))
+    log = TrainingLog(tmp_path, start_step=0, total_steps=total, every=2, averages=averages)
     log.set_model(MODEL)
     averages.set_model(MODEL)
     log.on_train_begin()
     for step in range(1, 6):
+        monkeypatch.setattr(MODEL, "stop_training", stopped and step == 5)
         for callback in (averages, log):
             callback.on_train_batch_end(0, {"loss": float(step)})
     rows = curve_files.read(tmp_path / curve_files.TRAINING_FILE, curve_files.TRAINING_COLUMNS)
