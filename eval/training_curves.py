@@ -8,6 +8,7 @@ reports/training.png: the cross-entropy on what is trained on, adversarial examp
 --report=training.html writes a page for a browser.
 """
 
+import math
 import pathlib
 
 from absl import flags
@@ -33,9 +34,12 @@ def main() -> None:
     width = max(len(name) for name in runs)
     for name, rows in runs.items():
         last = rows[-1]
+        # A short window at the end may not have measured it.
+        accuracy = last["natural_accuracy"]
+        natural = "" if math.isnan(accuracy) else f"natural {accuracy:.2%}  "
         print(
-            f"{name:{width}}  step {last['step']:>7.0f}  cross-entropy {last['xent']:.4f}  natural "
-            f"{last['natural_accuracy']:.2%}  trained on {last['adversarial_accuracy']:.2%}"
+            f"{name:{width}}  step {last['step']:>7.0f}  cross-entropy {last['xent']:.4f}  {natural}"
+            f"trained on {last['adversarial_accuracy']:.2%}"
         )
     if output:
         columns = curve_files.TRAINING_COLUMNS

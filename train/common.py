@@ -113,7 +113,7 @@ def trainer_options(attack: PGD | None) -> dict:
     return {
         "seed": common.SEED.value,
         "epsilon_warmup_steps": round(EPSILON_WARMUP.value * MAX_STEPS.value) if attack else 0,
-        # At least once in every window that is shown.
+        # Seldom, for it costs a pass, but in every whole window that is shown.
         "natural_accuracy_every": min(10, OUTPUT_STEPS.value, SUMMARY_STEPS.value),
         "weight_decay": optimizer_flags.WEIGHT_DECAY.value,
         "clean_weight": CLEAN_WEIGHT.value,

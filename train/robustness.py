@@ -1,5 +1,6 @@
 """Training against an attack, and the table that tells how robust the result is."""
 
+import contextlib
 from collections.abc import Callable
 
 import keras
@@ -7,8 +8,8 @@ from absl import flags
 
 from eval import common as eval_common
 from eval import output_files, tables
-from tfrobust import datasets, reports
-from train import common, session
+from tfrobust import checkpoints, datasets, reports
+from train import common, run_folder, session
 from train.summaries import save_strip
 
 
@@ -30,6 +31,11 @@ class RobustnessTask(session.Task):
         self._rows = eval_common.table(self._threat)
         self._attack = common.training_attack(self._threat)
 
+    def check_folder(self, model_dir):
+        """Looks whether the twin can be made."""
+        if common.COMPARE_UNDEFENDED.value:
+            _Twin(self._build_classifier, model_dir, self._rows).check()
+
     def classifier(self, train):
         """The network of the flags."""
         return self._build_classifier(train)
@@ -46,8 +52,8 @@ class RobustnessTask(session.Task):
             output_files.write_adversarial_examples(eval_common.STORE_ADV_PATH.value, report, test.labels)
         self._save_picture(report, test, run.model_dir)
         if common.COMPARE_UNDEFENDED.value:
-            twin = _Twin(self._build_classifier, run.model_dir / "undefended")
-            print_side_by_side(report, twin.train())
+            twin = _Twin(self._build_classifier, run.model_dir, self._rows)
+            print_side_by_side(report, twin.train(train, test))
 
     def _save_picture(self, report, test, model_dir):
         picture = model_dir / "adversarial_examples.png"
@@ -61,23 +67,47 @@ class RobustnessTask(session.Task):
 class _Twin(RobustnessTask):
     """The same training without the attack, as a run of its own: stopped and gone on with like any other."""
 
-    def __init__(self, build_classifier, folder):
+    def __init__(self, build_classifier, model_dir, rows):
         super().__init__(build_classifier)
-        self._folder = folder
+        self._folder, self._rows, self._attack = model_dir / "undefended", rows, None
+        self.started_by = f"--flagfile={self._folder / run_folder.FLAGS_FILE} "
 
-    def train(self):
-        """Makes the run and returns its report; the flags are then those of it."""
-        flags.FLAGS.model_dir = str(self._folder)
-        flags.FLAGS.adversarial = flags.FLAGS.compare_undefended = False
-        flags.FLAGS.checkpoint = flags.FLAGS.store_adv_path = None
+    def check(self):
+        """Refuses a folder with another run, or with a longer one."""
+        with self._flags():
+            run_folder.check(self._folder)
+        made = checkpoints.newest(self._folder)
+        if made and checkpoints.step_of(made) > common.MAX_STEPS.value:
+            raise ValueError(
+                f"max_num_training_steps must be at least {checkpoints.step_of(made)}, which the undefended twin in "
+                f"{self._folder} has made, got {common.MAX_STEPS.value}; deleted, it is trained again"
+            )
+
+    def train(self, train, test):
+        """Makes the run and returns its report."""
         print()
-        session.run(self)
+        with self._flags():
+            session.run_on(self, train, test)
         return self._report
 
     def finish(self, classifier, train, test, run):
         """Measures without a table: both stand side by side."""
         self._report = eval_common.evaluate(classifier, test, self._rows)
         write_report(self._report, run)
+
+    @contextlib.contextmanager
+    def _flags(self):
+        """The flags of the twin, which are also those that its folder records."""
+        values = {"model_dir": str(self._folder), "adversarial": False, "compare_undefended": False}
+        values |= {"clean_weight": 0.0, "checkpoint": None, "store_adv_path": None}
+        before = {name: flags.FLAGS[name].value for name in values}
+        try:
+            for name, value in values.items():
+                flags.FLAGS[name].value = value
+            yield
+        finally:
+            for name, value in before.items():
+                flags.FLAGS[name].value = value
 
 
 def write_report(report: reports.Report, run: session.Finished) -> None:

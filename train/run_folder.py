@@ -22,7 +22,8 @@ def check(model_dir: pathlib.Path, more_flags: tuple[str, ...] = ()) -> None:
     if record.is_file() and checkpoints.newest(model_dir):
         recorded_flags.check_same_run(model_dir, record.read_text(encoding="utf-8").splitlines(), more_flags)
     prefix = common.CHECKPOINT.value
-    if prefix and not (pathlib.Path(f"{prefix}.index").is_file() and pathlib.Path(prefix).parent.samefile(model_dir)):
+    there = model_dir.exists() and pathlib.Path(f"{prefix}.index").is_file()
+    if prefix and not (there and pathlib.Path(prefix).parent.samefile(model_dir)):
         raise ValueError(f"checkpoint must be one in {model_dir}, such as {model_dir}/checkpoint-300, got {prefix!r}")
 
 
@@ -32,21 +33,17 @@ def record_flags(model_dir: pathlib.Path, more_flags: tuple[str, ...] = ()) -> N
         file.write(("\n".join(recorded_flags.flag_lines(more_flags)) + "\n").encode())
 
 
-def restore(saved: checkpoints.TrainingCheckpoints) -> int:
+def restore(saved: checkpoints.TrainingCheckpoints, more_arguments: str = "") -> int:
     """Goes to --checkpoint or the newest one and says so; returns the step.
 
     Raises:
-      CheckpointError: if it cannot be read; it offers the one before.
+      CheckpointError: if it cannot be read; it offers the one before, `more_arguments` in front.
     """
     try:
         step = saved.restore(common.CHECKPOINT.value)
     except checkpoints.CheckpointError as error:
-        if not error.previous:
-            raise
-        # With its own flags: a run may have been started by another one.
-        flagfile = pathlib.Path(error.path).parent / FLAGS_FILE
-        offer = f"to go on from there: --flagfile={flagfile} --checkpoint={error.previous}"
-        raise checkpoints.CheckpointError(f"{error}; {offer}", error.path, error.previous) from error
+        offer = f"; to go on from there: {more_arguments}--checkpoint={error.previous}" if error.previous else ""
+        raise checkpoints.CheckpointError(f"{error}{offer}", error.path, error.previous) from error
     if step:
         print(f"resumed at step {step}")
     return step

@@ -50,12 +50,17 @@ class Task:
 
     Attributes:
       flags: names of flags that are recorded beside those of all runs.
+      started_by: the arguments of a command that makes this run, if the present one makes another one too.
     """
 
     flags: tuple[str, ...] = ()
+    started_by = ""
 
     def check(self) -> None:
         """Raises ValueError for flags that do not fit: called before anything is read or written."""
+
+    def check_folder(self, model_dir: pathlib.Path) -> None:
+        """Raises ValueError for what is in the folder and does not fit; called before anything is written."""
 
     def classifier(self, train: datasets.Arrays) -> keras.Model:
         """The network at step 0; called in the strategy's scope."""
@@ -94,15 +99,20 @@ def run(task: Task) -> None:
     if not len(train.labels):
         raise ValueError(f"held_out must leave some training examples, got {common.HELD_OUT.value}")
     common.resolve_epochs(len(train.labels))
+    run_on(task, train, test)
 
+
+def run_on(task: Task, train: datasets.Arrays, test: datasets.Arrays) -> None:
+    """`run`, of a task that is checked and on examples that are there."""
     model_dir = pathlib.Path(eval_common.MODEL_DIR.value)
     run_folder.check(model_dir, task.flags)
+    task.check_folder(model_dir)
     with common.strategy().scope():
         classifier = task.classifier(train)
         trainer = task.trainer(classifier, train)
         model_dir.mkdir(parents=True, exist_ok=True)
         saved = checkpoints.TrainingCheckpoints(model_dir, trainer)
-        start_step = run_folder.restore(saved)
+        start_step = run_folder.restore(saved, task.started_by)
     if start_step > common.MAX_STEPS.value:
         raise ValueError(
             f"max_num_training_steps must be at least {start_step}, which {model_dir} has made, got "
@@ -203,7 +213,7 @@ def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_
         stop.restore()
     if stop.received is not None:
         name = signal.Signals(stop.received).name
-        without = " without --checkpoint" if common.CHECKPOINT.value else ""
+        without = " without --checkpoint" if common.CHECKPOINT.present else ""
         print(
             f"stopped by {name} at step {saved.step}, which is saved: the same command{without} goes on from there",
             file=sys.stderr,

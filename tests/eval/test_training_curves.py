@@ -46,6 +46,14 @@ def test_runs_in_one_plot(tmp_path, capsys):
     assert output.with_suffix(".png").stat().st_size > 5000
 
 
+def test_a_last_row_without_natural_accuracy(tmp_path, capsys):
+    write(tmp_path / "a", 2, 0.5)
+    with open(tmp_path / "a" / curve_files.TRAINING_FILE, "a") as file:
+        file.write("23,0.5,0.5,,0.5,,0.1,4\n")
+    call(f"--models={tmp_path / 'a'}")
+    assert "step      23  cross-entropy 0.5000  trained on 50.00%" in capsys.readouterr().out
+
+
 def test_a_run_of_an_earlier_version_without_seconds(tmp_path, capsys):
     write(tmp_path / "a", 2, 0.5)
     file = tmp_path / "a" / curve_files.TRAINING_FILE

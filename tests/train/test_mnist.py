@@ -124,10 +124,11 @@ def test_a_record_of_what_auto_was_not_known_to_be(finished, tmp_path):
 
 def test_an_undefended_twin_is_a_run_of_its_own(tmp_path, capsys):
     model_dir, twin_dir = tmp_path / "run", tmp_path / "run" / "undefended"
-    arguments = ["--architecture=mlp", "--compare_undefended", "--max_num_training_steps=4", "--num_checkpoint_steps=2"]
+    shared = ["--architecture=mlp", "--max_num_training_steps=4", "--num_checkpoint_steps=2"]
+    arguments = [*shared, "--compare_undefended", "--clean_weight=0.5", f"--store_adv_path={tmp_path / 'x.npz'}"]
 
-    def train():
-        call(model_dir, *arguments)
+    def train(*more):
+        call(model_dir, *arguments, *more)
         return capsys.readouterr().out, weights(twin_dir)
 
     output, trained = train()
@@ -136,17 +137,30 @@ def test_an_undefended_twin_is_a_run_of_its_own(tmp_path, capsys):
     assert all(report["steps"] == 4 and report["training_seconds"] > 0 for report in reports)
     recorded = (twin_dir / "flags.txt").read_text().splitlines()
     assert {"--noadversarial", "--nocompare_undefended", f"--model_dir={twin_dir}"} <= set(recorded)
+    with np.load(tmp_path / "x.npz") as saved:
+        assert np.mean(saved["predictions"] == saved["labels"]) == pytest.approx(reports[0]["robust_accuracy"])
+    # What a run without the attack gives.
+    call(tmp_path / "plain", *shared, "--noadversarial", "--attacks=fgsm")
+    for ours, theirs in zip(trained, weights(tmp_path / "plain"), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     assert not np.array_equal(trained[0], weights(model_dir)[0])
 
     for path in twin_dir.glob("checkpoint-4*"):
         path.unlink()
-    output, again = train()
+    output, again = train(f"--checkpoint={model_dir / 'checkpoint-4'}")
     assert "step 4 of 4: training is complete" in output and "resumed at step 2" in output
     for ours, theirs in zip(again, trained, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     # Measured once more, it took as long as it took.
     again = json.loads((model_dir / "report.json").read_text())
-    assert again["training_seconds"] == pytest.approx(reports[0]["training_seconds"], abs=2)
+    assert again["training_seconds"] == pytest.approx(reports[0]["training_seconds"], abs=0.5)
+    # Before the robust network is trained, it is said that the twin is longer than that.
+    again = ["--max_num_training_steps=3", f"--checkpoint={model_dir / 'checkpoint-2'}"]
+    error = fails(model_dir, capsys, *arguments, *again)
+    assert (
+        f"max_num_training_steps must be at least 4, which the undefended twin in {twin_dir} has made, got 3" in error
+    )
+    assert (model_dir / "model.keras").exists()
 
 
 def test_mirrored_training_on_two_devices(tmp_path):
