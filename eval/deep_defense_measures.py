@@ -30,8 +30,8 @@ def measure(
     """
     attack = metrics.SignAttack(classifier, test.images, test.labels)
     values = {"accuracy": attack.accuracy(0.0)}
+    show = functools.partial(tables.show_progress, "rho2")
     for key, iterations in (("rho2", 50), ("rho2_5", 5)):
-        show = functools.partial(tables.show_progress, "rho2")
         found = meter(test.images, show, iterations=iterations)
         values[key] = found.value
         if iterations == 50:
