@@ -16,7 +16,7 @@ def project(x_adv: tf.Tensor, x: tf.Tensor, epsilon, bounds: tuple[float, float]
     the same lambda, down to 0 and at most to the distance of the box's wall. The lambda at which the sum of what is
     left is epsilon is found by bisection, and then exactly on the linear piece around it.
     """
-    delta = x_adv - x
+    delta, epsilon = x_adv - x, tf.cast(epsilon, x.dtype)
     size, sign = tf.abs(delta), tf.sign(delta)
     room = tf.where(sign > 0, bounds[1] - x, x - bounds[0])
 
@@ -37,7 +37,7 @@ def project(x_adv: tf.Tensor, x: tf.Tensor, epsilon, bounds: tuple[float, float]
     step = tf.math.divide_no_nan(tf.nn.relu(sum_l1(left) - epsilon), sum_l1(moving))
     left = tf.where(sum_l1(shrunk(0.0)) > epsilon, shrunk(low + step), shrunk(0.0))
     # What rounding has left over.
-    left *= tf.minimum(1.0, tf.math.divide_no_nan(tf.cast(epsilon, size.dtype), sum_l1(left)))
+    left *= tf.minimum(1.0, tf.math.divide_no_nan(epsilon, sum_l1(left)))
     return tf.clip_by_value(x + sign * left, *bounds)
 
 

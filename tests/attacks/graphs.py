@@ -1,4 +1,6 @@
-"""Functions compiled once for batches of any size, which spares tests the graphs of each."""
+"""Compiled functions: once for batches of any size, which spares tests the graphs of each, and for a single call."""
+
+import functools
 
 import tensorflow as tf
 
@@ -8,3 +10,8 @@ def for_any_batch(function, *examples):
     examples = [tf.convert_to_tensor(example) for example in examples]
     signature = [tf.TensorSpec([None, *example.shape[1:]], example.dtype) for example in examples]
     return tf.function(function, input_signature=signature, autograph=False)
+
+
+def perturb(attack, logits_fn, x, y, **arguments):
+    """One call of an attack in a graph of its own, which is faster than step by step."""
+    return tf.function(functools.partial(attack, logits_fn, **arguments), autograph=False)(x, y)

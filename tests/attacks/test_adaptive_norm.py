@@ -26,7 +26,7 @@ def compiled(attack, model):
         return attack.minimize(model, x, y, seed=seed)
 
     specs = tf.TensorSpec([None, 6, 5, 1]), tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, 2], tf.int32)
-    return tf.function(minimize, input_signature=specs)
+    return tf.function(minimize, input_signature=specs, autograph=False)
 
 
 SEEDS = seeds.per_example(1, tf.range(8))
@@ -158,7 +158,7 @@ def test_dtype_of_the_images_is_kept(model, x, y, attack):
 
 def test_graph_does_not_grow_with_steps(model, x, y):
     def size(steps):
-        minimize = tf.function(functools.partial(FMN("l2", steps=steps).minimize, model, seed=0))
+        minimize = tf.function(functools.partial(FMN("l2", steps=steps).minimize, model, seed=0), autograph=False)
         graph = minimize.get_concrete_function(x, y).graph.as_graph_def()
         return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
 

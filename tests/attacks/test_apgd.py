@@ -1,12 +1,14 @@
 """Auto-PGD: schedules of the paper, the optimum on linear models, strength, and independence of batch mates."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
 
-from tests.attacks.graphs import for_any_batch
+from tests.attacks.graphs import for_any_batch, perturb
 from tfrobust import losses, seeds
 from tfrobust.attacks import PGD, apgd_steps
 from tfrobust.attacks.apgd import APGD, apgd_ce, apgd_dlr, apgd_t
@@ -60,11 +62,11 @@ def test_halves_the_step_where_the_loss_stops_rising():
         return tf.pad(1 - tf.abs(tf.reshape(x, [-1, 1]) - 0.613) - 5.0, [[0, 0], [1, 0]])
 
     x, y = tf.fill([4, 1, 1, 1], 0.5), tf.zeros([4], tf.int64)
-    x_adv = APGD(ThreatModel("linf", 0.2), 100)(logits, x, y, seed=1)
+    x_adv = perturb(APGD(ThreatModel("linf", 0.2), 100), logits, x, y, seed=1)
     np.testing.assert_allclose(np.ravel(x_adv), [0.613] * 4, atol=0.01)
     rigid = APGD(ThreatModel("linf", 0.2), 100, rho=0.0)
     # With rho 0 a step size falls only where nothing improved since the last checkpoint.
-    assert np.abs(np.ravel(rigid(logits, x, y, seed=1)) - 0.613).max() < 0.05
+    assert np.abs(np.ravel(perturb(rigid, logits, x, y, seed=1)) - 0.613).max() < 0.05
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -76,7 +78,7 @@ def test_reaches_the_optimum_of_a_linear_model(norm):
         return tf.pad(tf.linalg.matvec(tf.reshape(x, [-1, 12]), weights)[:, tf.newaxis], [[0, 0], [1, 0]]) - [0, 30.0]
 
     x, y = tf.fill([3, 2, 2, 3], 0.5), tf.zeros([3], tf.int64)
-    gain = tf.linalg.matvec(tf.reshape(APGD(threat, 100)(logits, x, y, seed=0) - x, [-1, 12]), weights)
+    gain = tf.linalg.matvec(tf.reshape(perturb(APGD(threat, 100), logits, x, y, seed=0) - x, [-1, 12]), weights)
     dual = {"linf": np.abs(weights).sum(), "l2": np.linalg.norm(weights), "l1": np.abs(weights).max()}[norm]
     np.testing.assert_allclose(gain, [threat.epsilon * dual] * 3, rtol=0.02)
 
@@ -87,14 +89,14 @@ def test_in_the_ball_decided_by_the_seed_and_at_least_as_strong_as_pgd(norm, mak
     model, threat = network(), ThreatModel(norm, NORMS[norm])
     x, y = examples(model, 32)
     attack = make(threat, steps=20)
-    perturb = tf.function(lambda seed: attack(model, x, y, seed=seed))
-    x_adv = perturb(tf.constant([0, 3]))
+    run = tf.function(lambda seed: attack(model, x, y, seed=seed), autograph=False)
+    x_adv = run(tf.constant([0, 3]))
     assert x_adv.shape == x.shape and x_adv.dtype == x.dtype
     assert np.all(threat.distance(x_adv, x) <= threat.epsilon + threat.tolerance)
     assert np.min(x_adv) >= 0 and np.max(x_adv) <= 1
-    np.testing.assert_array_equal(perturb(tf.constant([0, 3])), x_adv)
-    assert not np.allclose(perturb(tf.constant([0, 4])), x_adv, atol=1e-3)
-    few = PGD(threat, 20, threat.epsilon / 5)(model, x, y, seed=3)
+    np.testing.assert_array_equal(run(tf.constant([0, 3])), x_adv)
+    assert not np.allclose(run(tf.constant([0, 4])), x_adv, atol=1e-3)
+    few = perturb(PGD(threat, 20, threat.epsilon / 5), model, x, y, seed=3)
     assert accuracy(model, x_adv, y) <= accuracy(model, few, y) + 1 / 32 < 1
 
 
@@ -107,10 +109,10 @@ def test_an_example_does_not_depend_on_its_batch_mates(norm):
     def run(x, y, index):
         return attack(model, x, y, seed=seeds.per_example(5, index))
 
-    perturb = for_any_batch(run, x, y, tf.range(8))
-    together = perturb(x, y, tf.range(8))
+    compiled = for_any_batch(run, x, y, tf.range(8))
+    together = compiled(x, y, tf.range(8))
     for i in (0, 5, 7):
-        alone = perturb(x[i : i + 1], y[i : i + 1], tf.range(i, i + 1))
+        alone = compiled(x[i : i + 1], y[i : i + 1], tf.range(i, i + 1))
         np.testing.assert_allclose(alone[0], together[i], atol=1e-4)
 
 
@@ -134,9 +136,8 @@ def test_more_restarts_never_help_the_defender():
     x, y = tf.fill([200, 4, 4, 1], 0.5), tf.zeros([200], tf.int64)
     fooled = []
     for restarts in (1, 2, 8):
-        x_adv = APGD(ThreatModel("linf", 0.1), steps=1, restarts=restarts)(
-            logits, x, y, seed=seeds.per_example(1, tf.range(200))
-        )
+        attack = APGD(ThreatModel("linf", 0.1), steps=1, restarts=restarts)
+        x_adv = perturb(attack, logits, x, y, seed=seeds.per_example(1, tf.range(200)))
         fooled.append(np.argmax(logits(x_adv), axis=1) == 1)
     assert 0 < fooled[0].sum() < fooled[1].sum() < fooled[2].sum()
     assert np.all(fooled[1] >= fooled[0]) and np.all(fooled[2] >= fooled[1])
@@ -168,10 +169,37 @@ def test_expectation_over_noise_averages_gradients():
 
     x, y = tf.fill([64, 1, 1, 1], 0.5), tf.zeros([64], tf.int64)
     ups = [
-        np.mean(APGD(ThreatModel("linf", 0.2), 1, eot_samples=samples)(noisy, x, y, seed=0) > 0.69)
+        np.mean(perturb(APGD(ThreatModel("linf", 0.2), 1, eot_samples=samples), noisy, x, y, seed=0) > 0.69)
         for samples in (1, 100)
     ]
     assert ups[1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("norm", "few", "many"),
+    [
+        ("linf", {"eot_samples": 2}, {"eot_samples": 20}),
+        ("linf", {"restarts": 1, "steps": 3}, {"restarts": 5, "steps": 100}),
+        ("linf", {"loss": losses.dlr_targeted, "targets": 1}, {"loss": losses.dlr_targeted, "targets": 3}),
+        ("l1", {"steps": 2}, {"steps": 30}),
+    ],
+)
+def test_the_graph_holds_the_network_as_often_whatever_the_budget(norm, few, many):
+    model = network()
+    x, y = examples(model, 4)
+    calls = []
+
+    def logits(x):
+        calls.append(x)
+        return model(x)
+
+    for arguments in (few, many):
+        attack = functools.partial(APGD(ThreatModel(norm, NORMS[norm]), **arguments), logits, seed=0)
+        tf.function(attack, autograph=False).get_concrete_function(x, y)
+        calls.append(None)
+    # More may be asked of the judge alone: whether an example is done before its next run.
+    first = calls.index(None)
+    assert first > 0 and len(calls) - 2 - first <= first + 1
 
 
 @pytest.mark.parametrize(

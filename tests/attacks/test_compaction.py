@@ -86,7 +86,7 @@ def test_first_success_takes_runs_in_order():
 
     def run(x, y, seed, index, needed):
         tf.py_function(lambda *pair: seen.extend(zip(*(part.numpy() for part in pair), strict=True)), [y, index], [])
-        value = tf.where(index >= needed, 0.6 + tf.cast(index, tf.float32) / 100, 0.1)
+        value = tf.where(index >= needed, 0.6, 0.1) + tf.cast(index, tf.float32) / 100
         return tf.reshape(value, [-1, 1, 1, 1])
 
     def judge_all(x):

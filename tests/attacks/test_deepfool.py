@@ -72,7 +72,7 @@ def test_closed_form_of_random_affine_models(norm, candidates):
     f = np.take_along_axis(logits, others, 1) - logits[np.arange(16), y][:, np.newaxis]
     distances = -f / np.linalg.norm(w, axis=2, ord=2 if norm == "l2" else 1)
     attack = DeepFool(norm, WIDE, candidates=candidates)
-    found = tf.function(functools.partial(attack.minimize, affine(weights, biases), seed=0))(x, y)
+    found = tf.function(functools.partial(attack.minimize, affine(weights, biases), seed=0), autograph=False)(x, y)
     assert found.success.numpy().all()
     np.testing.assert_allclose(found.distance, 1.02 * distances.min(axis=1), rtol=1e-4)
     reached = np.argmax(affine(weights, biases)(found.x_adv), axis=1)
@@ -130,7 +130,7 @@ def test_deepfool_is_the_authors(model, x, y):
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_an_example_does_not_depend_on_its_batch_mates(model, x, y, norm):
-    minimize = tf.function(functools.partial(DeepFool(norm).minimize, model, seed=1))
+    minimize = tf.function(functools.partial(DeepFool(norm).minimize, model, seed=1), autograph=False)
     batch = minimize(x, y)
     assert batch.success.numpy().all()
     np.testing.assert_array_equal(minimize(x, y).x_adv, batch.x_adv)
@@ -210,7 +210,7 @@ def test_eager_is_the_graph_and_any_batch_size_will_do(model, x, y):
     for norm in ("l2", "linf"):
         minimize = functools.partial(DeepFool(norm).minimize, model, seed=0)
         signature = [tf.TensorSpec([None, 6, 5, 1]), tf.TensorSpec([None], tf.int64)]
-        compiled = tf.function(minimize, input_signature=signature)
+        compiled = tf.function(minimize, input_signature=signature, autograph=False)
         for count in (8, 3):
             expected = minimize(x[:count].numpy(), y[:count].numpy())
             np.testing.assert_allclose(compiled(x[:count], y[:count]).x_adv, expected.x_adv, atol=1e-5)

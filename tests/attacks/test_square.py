@@ -1,14 +1,12 @@
 """Square Attack: patterns of the paper, the optimum on linear models, the ball, and independence of batch mates."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
 
-from tests.attacks.graphs import for_any_batch
+from tests.attacks.graphs import for_any_batch, perturb
 from tfrobust import losses, seeds
 from tfrobust.attacks import square
 from tfrobust.attacks.square import Square
@@ -44,11 +42,6 @@ def linear(weights, lead=100.0):
         return tf.concat([tf.fill(tf.shape(score), lead), score], axis=1)
 
     return logits
-
-
-def perturb(attack, logits_fn, x, y, **arguments):
-    """One call in a compiled graph."""
-    return tf.function(functools.partial(attack, logits_fn, **arguments), autograph=False)(x, y)
 
 
 def margins(logits_fn, x, y):

@@ -96,26 +96,37 @@ class APGD:
     def _run(self, logits_fn, judge_fn, loss, x, y, target, seed):
         """One run of every example; in l1 three of them, with epsilons that shrink to the one that counts."""
         x_start = apgd_steps.start(self.threat, x, seed)
-        for factor, steps in apgd_steps.phases(self.threat.norm, self.steps):
-            threat = self.threat.scaled(factor)
-            x_start = threat.project(x_start, x)
-            x_start = self._ascend(threat, steps, logits_fn, judge_fn, loss, x, y, target, x_start, claims=factor == 1)
-        return x_start
+        factors, steps = zip(*apgd_steps.phases(self.threat.norm, self.steps), strict=True)
+        lengths = [apgd_steps.round_lengths(self.threat.norm, part) for part in steps]
 
-    def _ascend(self, threat, steps, logits_fn, judge_fn, loss, x, y, target, x_start, *, claims):
+        def phase(threat, lengths, x_start, claims):
+            x_start = threat.project(x_start, x)
+            return self._ascend(threat, lengths, logits_fn, judge_fn, loss, x, y, target, x_start, claims)
+
+        if len(factors) == 1:
+            return phase(self.threat, tf.constant(lengths[0]), x_start, True)
+        # One graph for all phases, as each would hold the network several times.
+        epsilons = tf.stack([tf.cast(self.threat.scaled(factor).epsilon, tf.float32) for factor in factors])
+        rounds = tf.ragged.constant(lengths)
+
+        def next_phase(index, x_start):
+            threat = dataclasses.replace(self.threat, epsilon=tf.gather(epsilons, index))
+            x_adv = phase(threat, rounds[index], x_start, tf.equal(index, len(factors) - 1))
+            return index + 1, tf.ensure_shape(x_adv, x_start.shape)
+
+        return tf.while_loop(lambda index, _: index < len(factors), next_phase, (0, x_start), parallel_iterations=1)[1]
+
+    def _ascend(self, threat, lengths, logits_fn, judge_fn, loss, x, y, target, x_start, claims):
         names = ("y", "target")[: 1 + len(target)]
 
         def look(state, x_new):
             """Loss, gradient and margin at x_new, and the best of each example brought up to date."""
             labels = tuple(state[name] for name in names)
             labels = labels if target else labels[0]
-            gradient, logits, value = gradient_and_logits(logits_fn, loss, x_new, labels)
-            for _ in range(self.eot_samples - 1):
-                more = gradient_and_logits(logits_fn, loss, x_new, labels)
-                gradient, logits, value = gradient + more[0], logits + more[1], value + more[2]
-            gradient, logits, value = (part / self.eot_samples for part in (gradient, logits, value))
+            gradient, logits, value = self._mean_gradient(logits_fn, loss, x_new, labels)
             better, margin = value > state["best_loss"], losses.margin(logits, state["y"])
-            harder = (margin if claims else value) > state["harm"]
+            harm = tf.where(claims, margin, value)
+            harder = harm > state["harm"]
             return {
                 **state,
                 "x_now": x_new,
@@ -125,9 +136,9 @@ class APGD:
                 "best_loss": tf.where(better, value, state["best_loss"]),
                 "best_x": choose(better, x_new, state["best_x"]),
                 "best_gradient": choose(better, gradient, state["best_gradient"]),
-                "harm": tf.where(harder, margin if claims else value, state["harm"]),
+                "harm": tf.where(harder, harm, state["harm"]),
                 "x_adv": choose(harder, x_new, state["x_adv"]),
-                "claimed": state["claimed"] | (margin > 0) if claims else state["claimed"],
+                "claimed": state["claimed"] | ((margin > 0) & claims),
             }
 
         lowest = tf.fill(tf.shape(y), -float("inf"))
@@ -135,10 +146,9 @@ class APGD:
         state |= {"loss": lowest, "best_loss": lowest, "harm": lowest, "claimed": tf.zeros(tf.shape(y), tf.bool)}
         state |= {"rises": tf.zeros(tf.shape(y), tf.int32), **dict(zip(names[1:], target, strict=True))}
         state = apgd_steps.begin(threat, look(state, x_start))
-        lengths = apgd_steps.round_lengths(threat.norm, steps)
 
         def advance(index, state):
-            length = tf.gather(tf.constant(lengths), index)
+            length = tf.gather(lengths, index)
 
             def body(step, state):
                 x_new = apgd_steps.step(threat, state, first=(index == 0) & (step == 0))
@@ -147,7 +157,22 @@ class APGD:
             loop = tf.while_loop(lambda step, _: step < length, body, (tf.constant(0), state), parallel_iterations=1)
             return apgd_steps.checkpoint(threat, loop[1], length, self.rho)
 
-        return run_rounds(advance, state, rounds=len(lengths), judge_fn=judge_fn)[0]
+        return run_rounds(advance, state, rounds=tf.size(lengths), judge_fn=judge_fn)[0]
+
+    def _mean_gradient(self, logits_fn, loss, x, y):
+        """Gradient, logits and loss at x, each the mean of `eot_samples` of them."""
+        found = gradient_and_logits(logits_fn, loss, x, y)
+        if self.eot_samples == 1:
+            return found
+
+        def add(count, *sums):
+            more = gradient_and_logits(logits_fn, loss, x, y)
+            return count + 1, *(total + part for total, part in zip(sums, more, strict=True))
+
+        # A loop: the network is traced twice, however many samples there are.
+        state = (tf.constant(1), *found)
+        sums = tf.while_loop(lambda count, *_: count < self.eot_samples, add, state, parallel_iterations=1)[1:]
+        return [total / self.eot_samples for total in sums]
 
 
 def apgd_ce(threat: ThreatModel, **arguments) -> APGD:

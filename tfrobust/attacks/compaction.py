@@ -38,7 +38,7 @@ def fooled(judge_fn: LogitsFn, x_adv: tf.Tensor, y: tf.Tensor, claimed: tf.Tenso
 
 
 def run_rounds(
-    advance: Callable[[tf.Tensor, State], State], state: State, *, rounds: int, judge_fn: LogitsFn
+    advance: Callable[[tf.Tensor, State], State], state: State, *, rounds: int | tf.Tensor, judge_fn: LogitsFn
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Advances all examples by up to `rounds` rounds, and drops those that are fooled after each.
 
@@ -46,7 +46,7 @@ def run_rounds(
       advance: (round, state) -> state. It treats each example by itself and sets "x_adv", the candidate, and
         "claimed", bool, whether the attack takes it for adversarial.
       state: tensors [B, ...] by name, among them "y", "x_adv" and "claimed".
-      rounds: 1 or more.
+      rounds: 1 or more, a number or a scalar tensor.
       judge_fn: see the module.
 
     Returns:
@@ -110,13 +110,11 @@ def first_success(
     """
     count = tf.shape(x)[0]
     seed = seeds.for_each_example(seed, count)
-    zeros = tf.zeros([count], tf.int32)
-    first = run(x, y, seeds.fold_in_each(seed, zeros), zeros, *more)
-    standing = ~fooled(judge_fn, first, y, tf.ones([count], tf.bool))
     if runs == 1:
-        return first
-    # A job is a run of an example: number run * B + example.
-    jobs = tf.range(count, runs * count)
+        zeros = tf.zeros([count], tf.int32)
+        return run(x, y, seeds.fold_in_each(seed, zeros), zeros, *more)
+    # A job is a run of an example: number run * B + example. The first batch is all examples' run 0.
+    jobs = tf.range(runs * count)
 
     def open_jobs(next_job, standing):
         return tf.boolean_mask(jobs, (jobs >= next_job) & tf.gather(standing, jobs % count))
@@ -131,11 +129,13 @@ def first_success(
         details = (tf.gather(part, example) for part in more)
         found = run(x_job, y_job, seeds.fold_in_each(tf.gather(seed, example), index), index, *details)
         success = fooled(judge_fn, found, y_job, tf.ones_like(y_job, tf.bool))
-        # Of several successes of one example in a batch the first in order counts.
-        rank = tf.where(success, tf.range(tf.size(batch)), tf.size(batch))
-        chosen = tf.math.unsorted_segment_min(rank, example, count)
-        now = chosen < tf.size(batch)
-        x_adv = choose(now, tf.gather(found, tf.where(now, chosen, 0)), x_adv)
-        return batch[-1] + 1, tf.ensure_shape(x_adv, x.shape), tf.ensure_shape(standing & ~now, y.shape)
+        # Of several successes of an example in a batch the first in order counts; run 0 does as long as none succeeds.
+        size = tf.size(batch)
+        chosen = tf.math.unsorted_segment_min(tf.where(success | (index == 0), tf.range(size), size), example, count)
+        now = chosen < size
+        chosen = tf.where(now, chosen, 0)
+        x_adv = choose(now, tf.gather(found, chosen), x_adv)
+        standing &= ~(now & tf.gather(success, chosen))
+        return batch[-1] + 1, tf.ensure_shape(x_adv, x.shape), tf.ensure_shape(standing, y.shape)
 
-    return tf.while_loop(going_on, body, (count, first, standing), parallel_iterations=1)[1]
+    return tf.while_loop(going_on, body, (0, x, tf.ones([count], tf.bool)), parallel_iterations=1)[1]
