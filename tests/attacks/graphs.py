@@ -7,9 +7,13 @@ import tensorflow as tf
 
 def for_any_batch(function, *examples):
     """`function` of tensors [B, ...] as one graph; `examples` tell its arguments' types and the sizes behind B."""
+    return tf.function(function, input_signature=specs(*examples), autograph=False)
+
+
+def specs(*examples):
+    """The types of tensors [B, ...] of any B."""
     examples = [tf.convert_to_tensor(example) for example in examples]
-    signature = [tf.TensorSpec([None, *example.shape[1:]], example.dtype) for example in examples]
-    return tf.function(function, input_signature=signature, autograph=False)
+    return tuple(tf.TensorSpec([None, *example.shape[1:]], example.dtype) for example in examples)
 
 
 def perturb(attack, logits_fn, x, y, **arguments):

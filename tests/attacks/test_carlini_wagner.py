@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.attacks.graphs import for_any_batch
+from tests.attacks.graphs import for_any_batch, specs
 from tfrobust import losses
 from tfrobust.attacks import carlini_wagner_descent as descent
 from tfrobust.attacks.carlini_wagner import CarliniWagnerL2
@@ -23,12 +23,16 @@ def affine(weights, bias):
     return lambda x: tf.cast(tf.reshape(x, [-1, weights.shape[1]]), tf.float32) @ weights.T + bias
 
 
-def minimize(attack, logits_fn, x, y, **arguments):
+def minimize(attack, logits_fn, x, y, judge_fn=None):
     """`attack.minimize` in a graph that knows nothing of the batch, as NumPy arrays."""
-    x = tf.convert_to_tensor(x)
+    run = compiled(attack, logits_fn, judge_fn, specs(x, y))
+    return MinimumNorm(*(part.numpy() for part in run(tf.convert_to_tensor(x), y)))
 
-    run = for_any_batch(functools.partial(attack.minimize, logits_fn, seed=0, **arguments), x, y)
-    return MinimumNorm(*(part.numpy() for part in run(x, y)))
+
+@functools.cache
+def compiled(attack, logits_fn, judge_fn, signature):
+    perturb = functools.partial(attack.minimize, logits_fn, seed=0, judge_fn=judge_fn)
+    return tf.function(perturb, input_signature=signature, autograph=False)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ BUDGETS = {
     "fab_t": ":steps=3:targets=2",
     "square": ":queries=12",
     "cw_l2": ":steps=4:binary_search_steps=2",
-    "cw_linf": ":steps=4:initial_const=0.02",
+    "cw_linf": ":steps=4:initial_const=2",
     "deepfool": ":steps=3",
     "ddn": ":steps=4",
     "fmn": ":steps=4",
