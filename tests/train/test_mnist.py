@@ -1,11 +1,11 @@
 """The training binary as a user runs it: what it leaves, and what it refuses."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -163,37 +163,36 @@ def test_an_undefended_twin_is_a_run_of_its_own(tmp_path, capsys):
     assert (model_dir / "model.keras").exists()
 
 
+# Trains, and once more without the last checkpoint; logical devices must be made before anything else.
+MIRRORED = """
+    import pathlib, shutil, sys
+    import tensorflow as tf
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    from tests.train import small_runs
+
+    model_dir, *arguments = sys.argv[1:]
+    small_runs.call(model_dir, *arguments)
+    shutil.copytree(model_dir, model_dir + "_first")
+    for path in pathlib.Path(model_dir).glob("checkpoint-4*"):
+        path.unlink()
+    small_runs.call(model_dir, *arguments)
+"""
+
+
 def test_mirrored_training_on_two_devices(tmp_path):
-    script = (
-        "import sys, tensorflow as tf\n"
-        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
-        "tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)\n"
-        "from eval import common\nfrom train import mnist\n"
-        "common.run(mnist.main)\n"
-    )
     model_dir = tmp_path / "mirrored"
     few = ["--architecture=mlp", "--attacks=fgsm", "--max_num_training_steps=4", "--num_checkpoint_steps=2"]
-    arguments = command(model_dir, *few, "--distribution=mirrored")[3:]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-
-    def train():
-        done = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout, weights(model_dir)
-
-    output, trained = train()
-    assert "2 replicas" in output
-    for path in model_dir.glob("checkpoint-4*"):
-        path.unlink()
-    output, again = train()
-    assert "resumed at step 2" in output
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MIRRORED), str(model_dir), *few, "--distribution=mirrored"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 replicas") == 2 and done.stdout.count("resumed at step 2") == 1
+    trained, again = weights(tmp_path / "mirrored_first"), weights(model_dir)
     # Two devices add up in any order.
     for ours, theirs in zip(again, trained, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
