@@ -107,15 +107,13 @@ def test_a_file_that_is_not_there():
 def test_a_binary_with_the_files_as_they_are(tmp_path, digits_model, capsys):
     # What the original config has no key for is given besides.
     more = [f"--model={digits_model}", "--dataset=digits", "--num_eval_examples=10", "--nored_flags", "--attacks=fgsm"]
-    with flagsaver.flagsaver():
-        arguments = challenge_config.expand(["binary", written(tmp_path, MNIST), *more])
-        common.guarded(robust_accuracy.main, flags.FLAGS(arguments))
-    assert "10 test examples of digits, linf epsilon 0.3" in capsys.readouterr().out
-    command = [sys.executable, "-m", "eval.robust_accuracy", written(tmp_path, CIFAR10), *more]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "10 test examples of digits, linf epsilon 0.0313725" in done.stdout
-    command[3] = written(tmp_path, {"k": 1, "epsilom": 0.3})
+    for config, epsilon in ((MNIST, "0.3"), (CIFAR10, "0.0313725")):
+        with flagsaver.flagsaver():
+            arguments = challenge_config.expand(["binary", written(tmp_path, config), *more])
+            common.guarded(robust_accuracy.main, flags.FLAGS(arguments))
+        assert f"10 test examples of digits, linf epsilon {epsilon}" in capsys.readouterr().out
+    # As a program.
+    command = [sys.executable, "-m", "eval.robust_accuracy", written(tmp_path, {"k": 1, "epsilom": 0.3}), *more]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: config ") and "did you mean 'epsilon'?" in done.stderr
