@@ -102,7 +102,7 @@ def look_for_red_flags(classifier, test, threat, report, rows) -> list[red_flags
     )
     tables.clear_progress()
     for flag in found:
-        print(f"red flag, {flag.name}: {flag.observation}. {flag.likely_cause} ({flag.source})")
+        print(f"red flag, {flag}")
     if not found:
         print("no red flags")
     return found
