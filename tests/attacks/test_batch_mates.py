@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.attacks.graphs import for_any_batch
+from tests.attacks.graphs import for_any_batch, specs
 from tfrobust import seeds
 from tfrobust.attacks.apgd import apgd_t
 from tfrobust.attacks.multi_targeted import MultiTargeted
@@ -58,8 +58,7 @@ def test_the_seed_decides(build):
 def test_compiled_for_batches_of_any_size(build):
     attack = build(THREATS[0])
     # With autograph, as users have it.
-    signature = [tf.TensorSpec([None, 3, 4, 1]), tf.TensorSpec([None], tf.int64)]
-    compiled = tf.function(functools.partial(attack, logits_fn, seed=0), input_signature=signature)
+    compiled = tf.function(functools.partial(attack, logits_fn, seed=0), input_signature=specs(X, Y))
     for count in (8, 3):
         expected = attack(logits_fn, X[:count], Y[:count], seed=0)
         np.testing.assert_allclose(compiled(X[:count], Y[:count]), expected, atol=1e-6)

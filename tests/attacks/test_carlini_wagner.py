@@ -31,8 +31,8 @@ def minimize(attack, logits_fn, x, y, judge_fn=None):
 
 @functools.cache
 def compiled(attack, logits_fn, judge_fn, signature):
-    perturb = functools.partial(attack.minimize, logits_fn, seed=0, judge_fn=judge_fn)
-    return tf.function(perturb, input_signature=signature, autograph=False)
+    run = functools.partial(attack.minimize, logits_fn, seed=0, judge_fn=judge_fn)
+    return tf.function(run, input_signature=signature, autograph=False)
 
 
 @pytest.fixture(scope="module")
