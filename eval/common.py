@@ -172,12 +172,21 @@ def table(threat: ThreatModel) -> Table:
         that match none.
     """
     rows = _whole_table(threat)
+    return rows._replace(attacks=matching_rows(rows.attacks))
+
+
+def matching_rows(attacks: dict) -> dict:
+    """Those of `attacks` that --rows names, all without it.
+
+    Raises:
+      ValueError: if there are none.
+    """
     if not ROWS.value:
-        return rows
-    matching = [name for name in rows.attacks if any(fnmatch.fnmatchcase(name, pattern) for pattern in ROWS.value)]
+        return attacks
+    matching = [name for name in attacks if any(fnmatch.fnmatchcase(name, pattern) for pattern in ROWS.value)]
     if not matching:
-        raise ValueError(f"rows must match some of {', '.join(map(repr, rows.attacks))}, got {ROWS.value}")
-    return rows._replace(attacks={name: rows.attacks[name] for name in matching})
+        raise ValueError(f"rows must match some of {', '.join(map(repr, attacks))}, got {ROWS.value}")
+    return {name: attacks[name] for name in matching}
 
 
 def single_attack(flag: flags.FlagHolder, threat: ThreatModel, default: str = "pgd"):
@@ -199,8 +208,7 @@ def _whole_table(threat):
         raise ValueError(f"suite must be one of {', '.join(suites.SUITES)} here, got {MIN_NORM!r}")
     if SUITE.value in suites.WITH_SOURCES:
         return Table(suites.SUITES[SUITE.value](threat, sources.load(), precision=PRECISION.value), False)
-    if sources.paths():
-        raise ValueError(f"sources of black-box rows are for --suite={' or '.join(sorted(suites.WITH_SOURCES))}")
+    sources.refuse()
     return Table(suites.SUITES[SUITE.value](threat), SUITE.value in suites.ONLY_STANDING)
 
 

@@ -89,8 +89,9 @@ def measure(
 ) -> None:
     """Runs attacks; `on_row` gets each one's name and its MEASURES as soon as they are known.
 
-    Norms are in the units of `seen`: of normalised images they count deviations. Those of an attack without a budget
-    are means over the images that have reached their targets, NaN if none has.
+    Norms are in the units of `seen`: of normalised images they count deviations. Those of a minimum-norm attack are
+    means over the images that have reached their targets, or without targets over those that are misclassified, NaN if
+    there are none.
 
     Args:
       labels, targets: [N].
@@ -106,8 +107,9 @@ def measure(
     def look(name, x_adv):
         delta = (x_adv - seen.images).reshape(len(x_adv), -1)
         of_label, of_target = ranks(x_adv, labels), ranks(x_adv, targets)
-        # Where it found nothing, an attack without a budget returns the image as it is.
-        counted = delta[of_target < 1] if isinstance(attacks[name], WithinBall) else delta
+        # Where it found nothing, a minimum-norm attack returns the image as it is.
+        reached = of_target < 1 if aims else of_label >= 1
+        counted = delta[reached] if isinstance(attacks[name], WithinBall) else delta
         found[name] = {
             "top1": float(np.mean(of_label < 1)),
             "top5": float(np.mean(of_label < 5)),

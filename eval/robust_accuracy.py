@@ -69,12 +69,11 @@ def main() -> None:
     if smallest and (STATE.value or SAVE_ADVERSARIAL.value or markdown.MARKDOWN.value):
         raise ValueError("state, save_adversarial and markdown are for norm-bounded attacks, not for --suite=min_norm")
     threat = common.threat_model()
-    if not smallest:
-        rows = common.table(threat)
+    rows = smallest_changes.attacks(threat.norm) if smallest else common.table(threat)
     classifier = classifiers.load(path)
     test = data_flags.load_test_set()
     if smallest:
-        return measure_smallest_changes(classifier, test, threat)
+        return measure_smallest_changes(classifier, test, rows, threat)
     state = EvaluationState(STATE.value) if STATE.value else None
     report = tables.print_robustness_table(classifier, test, threat, rows, path, state=state)
     print(f"robust accuracy {report.robust_accuracy:.2%} (worst case of all rows, example by example)")
@@ -108,10 +107,10 @@ def look_for_red_flags(classifier, test, threat, report, rows) -> list[red_flags
     return found
 
 
-def measure_smallest_changes(classifier, test, threat) -> None:
+def measure_smallest_changes(classifier, test, attacks, threat) -> None:
     """The table of --suite=min_norm and what is written of it."""
     path = common.model_path()
-    report = smallest_changes.print_table(classifier, test, threat.norm, path)
+    report = smallest_changes.print_table(classifier, test, attacks, threat.norm, path)
     if output_files.OUTPUT.value:
         output_files.write_json(output_files.OUTPUT.value, {**report.as_json(), **provenance.made_by()})
     if CURVE.value:

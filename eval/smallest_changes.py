@@ -1,18 +1,32 @@
 """The suite of minimum-norm attacks: its table, and accuracy against epsilon as CSV and PNG."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from eval import common, curve_files, data_flags, figures, output_files, tables
+from eval import common, curve_files, data_flags, figures, output_files, sources, tables
 from tfrobust import datasets, suites
+from tfrobust.attacks.minimum_norm import MinimumNormAttack
 from tfrobust.minimum_norm_evaluation import MinimumNormReport, evaluate_minimum_norm
 
 # Points of a curve between 0 and the largest distance shown.
 POINTS = 100
 
 
-def print_table(classifier, test: datasets.Arrays, norm: str, title: str) -> MinimumNormReport:
-    """Runs the minimum-norm attacks of a norm and prints each row as soon as it is known."""
-    attacks = suites.min_norm(norm)
+def attacks(norm: str) -> dict[str, MinimumNormAttack]:
+    """The suite's attacks in a norm, of --rows if given.
+
+    Raises:
+      ValueError: for --rows that match none, or sources of black-box rows, which it has not.
+    """
+    sources.refuse()
+    return common.matching_rows(suites.min_norm(norm))
+
+
+def print_table(
+    classifier, test: datasets.Arrays, attacks: Mapping[str, MinimumNormAttack], norm: str, title: str
+) -> MinimumNormReport:
+    """Runs minimum-norm attacks of a norm and prints each row as soon as it is known."""
     print(f"{title}: {len(test.labels)} test examples of {data_flags.DATASET.value}, smallest changes in {norm}")
     width = max(len(name) for name in (*attacks, "nearest of all"))
     header = f"{'attack':{width}}  {'success':>8}  {'median':>8}  {'mean':>8}  {'seconds':>8}"

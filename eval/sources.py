@@ -3,7 +3,7 @@
 from absl import flags
 
 from eval import classifiers
-from tfrobust import madry_tables
+from tfrobust import madry_tables, suites
 
 _FLAGS = {
     madry_tables.A_PRIME: flags.DEFINE_string(
@@ -32,6 +32,16 @@ def load() -> dict:
       tfrobust.loading.ModelLoadError: if one is missing or cannot be read.
     """
     return {name: classifiers.load(path) for name, path in paths().items()}
+
+
+def refuse() -> None:
+    """Refuses sources for a table without black-box rows.
+
+    Raises:
+      ValueError: if any is given.
+    """
+    if paths():
+        raise ValueError(f"sources of black-box rows are for --suite={' or '.join(sorted(suites.WITH_SOURCES))}")
 
 
 def missing() -> list[str]:

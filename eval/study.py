@@ -68,7 +68,8 @@ class Study:
         path = pathlib.Path(f"{self._output}.csv")
         content = path.read_bytes()
         if not content.endswith(b"\n"):
-            path.write_bytes(content[: content.rfind(b"\n") + 1])
+            with output_files.whole_file(str(path)) as file:
+                file.write(content[: content.rfind(b"\n") + 1])
 
     def has(self, *key) -> bool:
         """Whether the row of this key has been computed."""

@@ -76,6 +76,31 @@ def test_nothing_left_to_attack():
     assert [attack.num_attacked for attack in report.attacks] == [0, 0]
 
 
+def test_an_attack_that_was_skipped_is_not_given_what_a_later_one_made(tmp_path, monkeypatch):
+    def classifier(x):
+        return tf.stop_gradient(threshold(x))
+
+    def evaluated(**arguments):
+        attacks = {"a": PGD(LINF, 1, 0.1), "b": Step(0.1), "c": Step(0.15)}
+        return evaluate(classifier, PIXELS, LABELS, attacks, seed=0, batch_size=4, **arguments)
+
+    def stop(name, done, total):
+        if (name, done) == ("b", total):
+            # As if the program were killed here, all images of b made and saved.
+            state.save(progress[-1], now=True)
+            raise KeyboardInterrupt
+
+    progress, state = [], EvaluationState(tmp_path / "state.npz")
+    resume = EvaluationState.resume
+    monkeypatch.setattr(EvaluationState, "resume", lambda self, p: (progress.append(p), resume(self, p)))
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(state=state, on_progress=stop)
+    skipped = []
+    report = evaluated(state=EvaluationState(tmp_path / "state.npz"), on_skip=lambda name, reason: skipped.append(name))
+    assert skipped == ["a"] and [attack.name for attack in report.attacks] == ["b", "c"]
+    assert_same(report, evaluated())
+
+
 @pytest.mark.parametrize("only_standing", [False, True])
 @pytest.mark.parametrize("stop_after", [1, 3, 7, 9])
 def test_resumes_to_the_same_report_and_repeats_no_batch(tmp_path, monkeypatch, only_standing, stop_after):
@@ -150,7 +175,7 @@ def test_a_state_without_what_examples_fell_to(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         evaluate(**given, attacks=attacks(), state=EvaluationState(path), on_result=stop)
     with np.load(path) as file:
-        older = {name: file[name] for name in file if name != "fell_to"}
+        older = {name: file[name] for name in file if name not in ("fell_to", "under_way")}
     np.savez(path, **older)
     report = evaluate(**given, attacks=attacks(), state=EvaluationState(path))
     expected = np.where((whole.fell_to == 0) | (whole.fell_to == 1), reports.UNKNOWN, whole.fell_to)

@@ -95,11 +95,12 @@ def evaluate(
     skipped = []
     for name, attack in attacks.items():
         if name not in progress.results:
-            start = time.perf_counter() - progress.seconds
+            done, seconds = progress.behind(name)
+            start = time.perf_counter() - seconds
             indices = np.flatnonzero(progress.worst.standing) if only_standing else everything
             try:
-                for batch, x_adv in examples.perturb(name, attack, gradient_fn, seed, indices[progress.done :]):
-                    progress.add(batch, x_adv, time.perf_counter() - start)
+                for batch, x_adv in examples.perturb(name, attack, gradient_fn, seed, indices[done:]):
+                    progress.add(name, batch, x_adv, time.perf_counter() - start)
                     if on_progress:
                         on_progress(name, progress.done, len(indices))
                     if state is not None:

@@ -75,7 +75,8 @@ class Progress:
     Attributes:
       worst: over the natural images and the finished attacks.
       results: of the finished attacks, by name.
-      done: examples that the attack under way has behind it.
+      under_way: the attack that is not, by name; "" before its first batch, None in files that do not tell.
+      done: examples that it has behind it.
       x_adv: its images, [N, H, W, C]; natural ones where it has none yet.
       seconds: that it has taken.
     """
@@ -86,8 +87,13 @@ class Progress:
         self.results: dict[str, AttackResult] = {}
         self._begin()
 
-    def add(self, indices: np.ndarray, x_adv: np.ndarray, seconds: float) -> None:
+    def behind(self, name: str) -> tuple[int, float]:
+        """Examples that an attack which is not finished has behind it, and the seconds that it has taken."""
+        return (self.done, self.seconds) if self.under_way in (name, None) else (0, 0.0)
+
+    def add(self, name: str, indices: np.ndarray, x_adv: np.ndarray, seconds: float) -> None:
         """The attack under way has made images of some more examples."""
+        self.under_way = name
         self.x_adv[indices] = x_adv
         self.done += len(indices)
         self.seconds = seconds
@@ -98,7 +104,7 @@ class Progress:
         self._begin()
 
     def _begin(self):
-        self.done, self.seconds, self.x_adv = 0, 0.0, self._images.copy()
+        self.under_way, self.done, self.seconds, self.x_adv = "", 0, 0.0, self._images.copy()
 
 
 class EvaluationState:
@@ -147,6 +153,7 @@ class EvaluationState:
             results = (AttackResult(**fields) for fields in json.loads(str(file["results"])))
             progress.results = {result.name: result for result in results}
             progress.x_adv, progress.done, progress.seconds = file["x_adv"], int(file["done"]), float(file["seconds"])
+            progress.under_way = str(file["under_way"]) if "under_way" in file else None
 
     def save(self, progress: Progress, now: bool = False) -> None:
         """Saves `progress` if it was not saved for a while, or `now`."""
@@ -155,6 +162,7 @@ class EvaluationState:
         values = {
             "fingerprint": self._fingerprint,
             "results": json.dumps([dataclasses.asdict(result) for result in progress.results.values()]),
+            "under_way": progress.under_way,
             "done": progress.done,
             "seconds": progress.seconds,
             "worst_x_adv": progress.worst.x_adv,

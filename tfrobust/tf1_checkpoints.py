@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfrobust import checkpoints
 from tfrobust.models import cifar10, mnist
+from tfrobust.whole_files import whole_file
 
 # In every checkpoint that TensorFlow 2 writes from objects, our own training's among them.
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -109,7 +110,8 @@ def save(classifier: keras.Model, prefix, global_step: int) -> str:
             tensors=list(values.values()),
         )
         # TensorFlow's own function for this is deprecated and says so at every call.
-        (path.parent / "checkpoint").write_text(f'model_checkpoint_path: "{path.name}"\n', encoding="utf-8")
+        with whole_file(path.parent / "checkpoint") as file:
+            file.write(f'model_checkpoint_path: "{path.name}"\n'.encode())
     except (tf.errors.OpError, OSError) as error:
         raise TF1CheckpointError(f"checkpoint {path} cannot be written ({_reason(error)})") from error
     return str(path)

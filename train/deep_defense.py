@@ -53,7 +53,7 @@ flags.adopt_module_key_flags(reference)
 SET_ITERATIONS = 50
 
 
-# They are for training binaries that build and attack a network.
+# They are for training binaries that build a network, and attack it by PGD.
 _FOREIGN = (
     *(
         "architecture",
@@ -64,6 +64,7 @@ _FOREIGN = (
         "training_epsilon",
         "compare_undefended",
     ),
+    *("k", "a", "random_start", "loss_func", "step_decay"),
     *("suite", "attacks", "rows", "store_adv_path"),
 )
 

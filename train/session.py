@@ -213,16 +213,21 @@ def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_
         stop.restore()
     if stop.received is not None:
         name = signal.Signals(stop.received).name
-        without = " without --checkpoint" if common.CHECKPOINT.present else ""
-        print(
-            f"stopped by {name} at step {saved.step}, which is saved: the same command{without} goes on from there",
-            file=sys.stderr,
-        )
+        same = f"the same command{_other_checkpoint(saved, model_dir)}"
+        print(f"stopped by {name} at step {saved.step}, which is saved: {same} goes on from there", file=sys.stderr)
         sys.exit(128 + stop.received)
     done = _finished(model_dir, total, log)
     if done.seconds is not None:
         print(f"trained {total} steps in {clock(done.seconds)} minutes")
     return done
+
+
+def _other_checkpoint(saved, model_dir):
+    """What the command of this run needs, or must lose, to go on from what it has saved, the newest in most cases."""
+    newest = checkpoints.newest(model_dir)
+    if checkpoints.step_of(newest) != saved.step:
+        return f" with --checkpoint={model_dir / checkpoints.NAME}-{saved.step}"
+    return " without --checkpoint" if common.CHECKPOINT.present else ""
 
 
 def _finished(model_dir, step, log):

@@ -62,6 +62,8 @@ def test_attacks_by_name(digits_model, tmp_path, capsys):
         (["--attacks=r_fgsm", "--norm=l2"], "r_fgsm exists in linf"),
         (["--curve=here"], "curve needs --suite=min_norm"),
         (["--suite=min_norm", "--state=here.npz"], "state, save_adversarial and markdown are for norm-bounded"),
+        (["--suite=min_norm", "--norm=l2", "--rows=PGD*"], "rows must match some of 'DeepFool', 'DDN'"),
+        (["--suite=min_norm", "--source_b=there"], "sources of black-box rows are for --suite=madry_table1 or"),
     ],
 )
 def test_bad_input_gets_one_line(digits_model, capsys, arguments, message):
@@ -96,6 +98,9 @@ def test_smallest_changes(digits_model, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         suites, "min_norm", lambda norm: {"DeepFool": DeepFool(norm), "one step": DeepFool(norm, steps=1)}
     )
+    run(digits_model, "--suite=min_norm", "--norm=l2", "--rows=one*")
+    table = rows(capsys.readouterr().out)
+    assert "one step" in table and "DeepFool" not in table
     output, curve = tmp_path / "report.json", tmp_path / "plots" / "curve"
     run(digits_model, "--suite=min_norm", "--norm=l2", f"--output={output}", f"--curve={curve}")
     table, report = rows(capsys.readouterr().out), json.loads(output.read_text())

@@ -12,7 +12,9 @@ from PIL import Image
 
 from eval import common, imagenet, imagenet_pictures, imagenet_rows
 from tests.eval.pages import Page
+from tfrobust.attacks import catalogue
 from tfrobust.models.imagenet import CHANNEL_DEVIATION, CHANNEL_MEAN
+from tfrobust.threat_models import ThreatModel
 
 SIZE = 12
 # Colours of the synsets n0 to n5.
@@ -133,6 +135,25 @@ def test_units():
     # Nothing within epsilon is clipped.
     assert seen.bounds[0] <= -CHANNEL_MEAN[0] / CHANNEL_DEVIATION[0] - 0.6 and seen.bounds[1] >= 0.6 + 0.6 / 0.224
     assert imagenet_rows.view("pixels", None, x, 0.6).images is x
+
+
+@flagsaver.flagsaver
+def test_norms_of_a_minimum_norm_attack_are_of_what_it_fooled(model):
+    flags.FLAGS(["imagenet", "--precision=float32"])
+    # Three in the middle of their class, and one near the boundary.
+    colours = np.stack([*COLOURS[:3], 0.52 * COLOURS[0] + 0.48 * COLOURS[3]]) / 255
+    images = np.broadcast_to(colours[:, None, None], (4, SIZE, SIZE, 3)).astype(np.float32)
+    labels, targets = np.array([0, 1, 2, 0]), np.array([5, 5, 5, 5])
+    rows, made = {}, {}
+    attacks = catalogue.parse("deepfool", ThreatModel("linf", 0.1))
+    seen = imagenet_rows.view("pixels", keras.models.load_model(model), images, 0.1)
+    imagenet_rows.measure(
+        *(seen, labels, targets, attacks), aims=False, on_row=rows.__setitem__, on_images=made.__setitem__
+    )
+    row, delta = rows["deepfool"], (made["deepfool"] - images).reshape(4, -1)
+    assert row["top1"] == 0.75 and 0 < row["mean_linf"] < 0.1
+    assert row["mean_linf"] == pytest.approx(np.abs(delta[3]).max())
+    assert row["mean_l2"] == pytest.approx(np.linalg.norm(delta[3]))
 
 
 def test_what_is_of_no_use_is_said_by_name(model, folder, caplog):

@@ -198,6 +198,7 @@ def test_all_terms_that_are_not_finite_are_named():
             "reference must take images (28, 28, 1) and return 10 logits for digits, got (4, 4, 1)",
         ),
         (["--reference={reference}", "--architecture=lenet"], "architecture is not for train.deep_defense"),
+        (["--reference={reference}", "--method=adv_train_2", "--k=7"], "k is not for train.deep_defense"),
         (["--reference={reference}", "--loss_reduction=sum"], "loss_reduction must be mean for Deep Defense"),
         (["--reference={reference}", "--method=adv_train_2"], "clean_weight must be above 0 beside FGSM"),
         (["--reference={reference}", "--clean_weight=0.5"], "clean_weight is for --method=adv_train_2 and"),

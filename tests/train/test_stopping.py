@@ -1,5 +1,6 @@
 """What stops a run of the training binary, and how the same command goes on."""
 
+import contextlib
 import os
 import re
 import resource
@@ -33,12 +34,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(finished, tmp_path, capsys, m
     assert 3 <= first < 12 and not (model_dir / "model.keras").exists()
 
     # Where it goes on, the signal comes at the end of the first step, and is heard at that of the second.
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        save = run_folder.Save.on_train_batch_end
-        patch.setattr(
-            *(run_folder.Save, "on_train_batch_end"),
-            lambda *rest, **more: (save(*rest, **more), os.kill(os.getpid(), signal.SIGTERM)),
-        )
+    with _terminated_after_a_step(monkeypatch), pytest.raises(SystemExit) as stopped:
         call(model_dir, *arguments)
     assert stopped.value.code == 128 + signal.SIGTERM
     assert "stopped by SIGTERM at step" in capsys.readouterr().err
@@ -50,6 +46,17 @@ def test_a_stopped_run_goes_on_to_the_same_weights(finished, tmp_path, capsys, m
     assert logged_steps(model_dir) == sorted({first, second, 2, 4, 6, 8, 10, 12})
     for ours, theirs in zip(weights(model_dir), weights(finished[0]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@contextlib.contextmanager
+def _terminated_after_a_step(monkeypatch):
+    save = run_folder.Save.on_train_batch_end
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            *(run_folder.Save, "on_train_batch_end"),
+            lambda *rest, **more: (save(*rest, **more), os.kill(os.getpid(), signal.SIGTERM)),
+        )
+        yield
 
 
 def _newest_step(model_dir):
@@ -75,7 +82,7 @@ def test_a_killed_run_loses_only_the_steps_since_its_checkpoint(finished, tmp_pa
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_offered(finished, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_offered(finished, tmp_path, capsys, monkeypatch):
     model_dir = tmp_path / "damaged"
     shutil.copytree(finished[0], model_dir)
     data = model_dir / "checkpoint-12.data-00000-of-00001"
@@ -84,8 +91,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_offered(finished, t
     error = fails(model_dir, capsys, *arguments)
     assert "checkpoint-12 cannot be read" in error
     offered = re.search(r": --checkpoint=(\S+checkpoint-9)$", error.strip())[1]
-    call(model_dir, *arguments, f"--checkpoint={offered}")
-    assert "resumed at step 9" in capsys.readouterr().out
+    # Stopped before it has replaced the damaged one, it says that it must go around it once more.
+    with _terminated_after_a_step(monkeypatch), pytest.raises(SystemExit):
+        call(model_dir, *arguments, f"--checkpoint={offered}")
+    said = capsys.readouterr()
+    assert "resumed at step 9" in said.out and (model_dir / "checkpoint-12.index").exists()
+    offered = re.search(r"at step (\d+), which is saved: the same command with (\S+-\1) goes on", said.err)
+    call(model_dir, *arguments, offered[2])
     for ours, theirs in zip(weights(model_dir), weights(finished[0]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
