@@ -2,7 +2,7 @@
 
 landscape = Landscape(model, PGD(ThreatModel("linf", 0.3), steps=40, step_size=0.01))
 maxima = landscape.maxima(x, y, restarts=range(200), seed=0)
-geometry(maxima.delta).mean_angle           # about 90 degrees
+geometry(maxima.delta).mean_angle           # the paper: about 90 degrees
 """
 
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ from tfrobust.threat_models import ThreatModel
 Suite = dict[str, Attack]
 
 # What the steps of `quick` add up to, in epsilons. Madry et al.'s MNIST attack (40 x 0.01 at 0.3) reaches 1.3, and
-# is weaker: it leaves 40.3 instead of 35.7 % of our small network for CIFAR-10, and 95.4 instead of 94.2 % for MNIST.
+# is weaker: it left 40.3 and not 35.7 % of a small network for CIFAR-10, 95.4 and not 94.2 % of one for MNIST.
 QUICK_REACH = 2.5
 
 

@@ -1,4 +1,4 @@
-"""Every training flag, once, and what the flags stand for.
+"""The flags of all trainings that no module beside this one has, and what flags stand for.
 
 Keys of the challenges' config.json are flags under their original names; eval/challenge_config.py has the few that are
 called otherwise.

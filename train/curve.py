@@ -13,8 +13,9 @@ from tfrobust import datasets, metrics
 class Curve(keras.callbacks.Callback):
     """Measures at the start, after every `every` steps and at the end, and writes what was measured so far.
 
-    rho2 is that of the code of Deep Defense: DeepFool with 5 iterations. Weights are taken as they are, without their
-    average. A resumed run goes on in the file that is there, behind the step at which it starts.
+    rho2 is that of the code of Deep Defense: DeepFool with 5 iterations. Weights are taken as they are; a last row
+    that does not end an epoch has their average, if the run keeps one. A resumed run goes on in the file that is
+    there, behind the step at which it starts.
 
     Args:
       model_dir: folder of the file and of TensorBoard's events.

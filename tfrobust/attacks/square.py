@@ -42,7 +42,7 @@ class Square:
         not.
       loss: raised by every change that is kept; [B, K] logits and [B] labels -> [B].
 
-    An example is done when `judge_fn` misclassifies it, and one that `judge_fn` misclassifies as it is comes back as
+    An example is done when `judge_fn` misclassifies it, and one that both functions misclassify as it is comes back as
     it is. The result of one that is not fooled is the point of highest loss of its first run.
 
     Raises:
