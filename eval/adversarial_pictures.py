@@ -20,6 +20,7 @@ from eval import (
     data_flags,
     epsilons_flag,
     figures,
+    foreign_flags,
     html_page,
     html_study,
     output_files,
@@ -45,6 +46,7 @@ def main() -> None:
     html_page.check_report_path(needs_output=True)
     if study.redrawn(COLUMNS, draw, page):
         return
+    foreign_flags.refuse(("suite", "rows"), "eval.adversarial_pictures, which has --attacks")
     if common.EPSILON.value is not None:
         raise ValueError("epsilon is --epsilons here, several of them")
     # The natural images are a column of their own.

@@ -24,6 +24,16 @@ LOSS_FUNC = flags.DEFINE_enum(
 ALIASES = ("steps", "num_steps", "step_size")
 
 
+def values_of(attack: PGD) -> dict:
+    """The values of these flags with which `pgd` makes the attack within its threat model."""
+    return {
+        "k": attack.steps,
+        "a": attack.step_size,
+        "random_start": attack.random_start,
+        "loss_func": "xent" if attack.loss is losses.cross_entropy else "cw",
+    }
+
+
 def pgd(threat: ThreatModel, **arguments) -> PGD:
     """The attack of the flags within `threat`; `arguments` are more of PGD's own."""
     default = common.CHALLENGE_ATTACKS[data_flags.DATASET.value]

@@ -36,12 +36,14 @@ CONFIG = flags.DEFINE_string(
 
 
 def expand(argv: list[str]) -> list[str]:
-    """The command line with the flags of its --config in front of its own.
+    """The command line, with the lines of its --flagfile in their place, and the flags of --config in front of all.
 
     Raises:
       OSError: if the file cannot be read.
+      absl.flags.Error: if a flagfile cannot be.
       ValueError: if it is no JSON object, has an unknown key, or mixes keys of both challenges.
     """
+    argv = flags.FLAGS.read_flags_from_files(argv, force_gnu=True)
     paths = [
         following if argument in ("--config", "-config") else argument.partition("=")[2]
         for argument, following in zip(argv, [*argv[1:], ""], strict=True)

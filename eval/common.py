@@ -104,14 +104,16 @@ EVAL_BATCH_SIZE = flags.DEFINE_integer(
 def run(main) -> None:
     """`app.run` for a binary: parses its flags and its --config, then `guarded`."""
 
-    def parse(argv):
-        try:
-            # `app.parse_flags_with_usage` would say more than a line.
-            return flags.FLAGS(challenge_config.expand(argv))
-        except (flags.Error, ValueError, OSError) as error:
-            _exit_with(error)
-
     app.run(lambda argv: guarded(main, argv), flags_parser=parse)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """What is left of a command line behind its flags; a wrong one ends the program with one line."""
+    try:
+        # `app.parse_flags_with_usage` would say more than a line.
+        return flags.FLAGS(challenge_config.expand(argv))
+    except (flags.Error, ValueError, OSError) as error:
+        _exit_with(error)
 
 
 def guarded(main, argv) -> None:
@@ -231,13 +233,12 @@ def evaluate(classifier, test: datasets.Arrays, rows: Table, *, warn: bool = Tru
 
 
 def device():
-    """A context in which --eval_on_cpu is obeyed."""
+    """A context that obeys --eval_on_cpu."""
     return tf.device("/CPU:0" if EVAL_ON_CPU.value else None)
 
 
 def _exit_with(error):
-    message = " ".join(str(error).split())
-    print(f"error: {message}", file=sys.stderr)
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
     sys.exit(1)
 
 

@@ -22,7 +22,7 @@ from eval import (
     provenance,
     reference,
 )
-from tfrobust import deep_defense_tables, metrics
+from tfrobust import deep_defense_tables, metrics, precision
 from tfrobust.deep_defense_tables import PARTS, PGD_PARTS
 
 _MODELS = {
@@ -72,7 +72,8 @@ def main() -> None:
         "dataset": data_flags.DATASET.value,
         "num_examples": len(test.labels),
         "paper": PAPER.value,
-        "precision": common.PRECISION.value,
+        "seed": common.SEED.value,
+        "precision": precision.resolve(common.PRECISION.value),
         "eps_ref": epsilon,
         "parts": PARTS,
         "pgd_parts": PGD_PARTS if WITH_PGD.value else (),

@@ -18,6 +18,7 @@ from eval import (
     common,
     data_flags,
     epsilons_flag,
+    foreign_flags,
     fraction_flag,
     html_page,
     html_study,
@@ -45,6 +46,7 @@ def main() -> None:
     html_page.check_report_path()
     if study.redrawn(COLUMNS, draw, page):
         return
+    foreign_flags.refuse(("suite", "rows"), "eval.epsilon_sweep, which has --attacks")
     if not named_models.MODELS.value:
         raise ValueError("models must be one or more paths, separated by commas: --models=name=PATH,...")
     epsilons = epsilons_flag.values()

@@ -15,7 +15,7 @@ import time
 import tensorflow as tf
 from absl import flags
 
-from eval import attack_flags, classifiers, common, data_flags, output_files, tables
+from eval import attack_flags, classifiers, common, data_flags, foreign_flags, output_files, tables
 from tfrobust import checkpoints, datasets, reports
 from tfrobust.attacks import PGD
 from tfrobust.attacks.base import describe
@@ -33,6 +33,7 @@ def main() -> None:
     """Evaluates once or for ever."""
     if not common.MODEL_DIR.value:
         raise ValueError("model_dir must be given: --model_dir=FOLDER, in which training leaves its checkpoints")
+    foreign_flags.refuse(("suite", "rows", "attacks"), "eval.evaluate, whose attack is PGD by --k and --a")
     attack = attack_flags.pgd(common.threat_model())
     folder = pathlib.Path(common.MODEL_DIR.value)
     watch = WATCH.value or not EVAL_ONCE.value

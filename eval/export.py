@@ -12,7 +12,7 @@ import pathlib
 from absl import flags
 
 from eval import common, output_files
-from tfrobust import export, loading
+from tfrobust import checks, export, loading
 
 # Of the shared flags, these alone matter here.
 flags.declare_key_flag("output")
@@ -24,7 +24,7 @@ def main() -> None:
     """Writes --model to --output.
 
     Raises:
-      ValueError: if --output is missing, or --model is a SavedModel, whose layers are lost.
+      ValueError: if --output is missing, or --model is a SavedModel, whose layers are lost, or ends in a softmax.
     """
     path = common.model_path()
     if not output_files.OUTPUT.value:
@@ -35,14 +35,16 @@ def main() -> None:
             f"model {path} is a SavedModel, which has a function and no layers: export what it was made of, a .keras "
             "file or a checkpoint"
         )
+    checks.require_logits(classifier)
     output = pathlib.Path(output_files.OUTPUT.value)
     if output.suffix == ".keras":
         export.save_keras(classifier, output)
         written = [output]
     else:
         written = [output / loading.KERAS_FILE, output / "saved_model" / "1"]
-        export.save_keras(classifier, written[0])
+        # First, for it refuses more.
         export.export_saved_model(classifier, written[1])
+        export.save_keras(classifier, written[0])
     shape = "x".join(map(str, classifier.input_shape[1:]))
     print(
         f"{classifier.name}, {classifier.count_params():,} parameters, {shape} pixels in [0, 1] to logits, written to"

@@ -59,4 +59,4 @@ def show_progress(done: int, total: int | None) -> None:
 
 if __name__ == "__main__":
     # The name is a positional argument, as in the original; `guarded` takes flags only.
-    app.run(lambda argv: common.guarded(lambda: main(argv[1:]), argv[:1]))
+    app.run(lambda argv: common.guarded(lambda: main(argv[1:]), argv[:1]), flags_parser=common.parse)

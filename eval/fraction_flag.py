@@ -1,5 +1,7 @@
 """Flags for pixel distances."""
 
+import math
+
 from absl import flags
 
 # A flag belongs to the module that asks for it, not to this one.
@@ -16,9 +18,12 @@ class FractionParser(flags.ArgumentParser):
             return float(argument)
         try:
             numerator, _, denominator = argument.partition("/")
-            return float(numerator) / float(denominator or 1)
+            value = float(numerator) / float(denominator or 1)
         except (ValueError, ZeroDivisionError):
-            raise ValueError(f"must be {self.syntactic_help}, got {argument!r}") from None
+            value = math.nan
+        if not math.isfinite(value):
+            raise ValueError(f"must be {self.syntactic_help}, got {argument!r}")
+        return value
 
     def flag_type(self):
         return "fraction"

@@ -26,6 +26,7 @@ from eval import (
     common,
     data_flags,
     epsilons_flag,
+    foreign_flags,
     fraction_flag,
     html_page,
     html_study,
@@ -130,11 +131,10 @@ def _check_flags():
     if not flags.FLAGS["precision"].present:
         # What normalised images are attacked with in any case.
         flags.FLAGS.precision = "float32"
-    for flag in (common.EPSILON, data_flags.NUM_EVAL_EXAMPLES, common.ROWS):
-        if flag.value is not None:
-            raise ValueError(
-                f"{flag.name} is not for eval.imagenet, which has --epsilons, --num_classes, --images_per_class"
-            )
+    foreign_flags.refuse(
+        ("epsilon", data_flags.NUM_EVAL_EXAMPLES.name, "suite", "rows"),
+        "eval.imagenet, which has --epsilons, --num_classes, --images_per_class and --attacks",
+    )
     if common.NORM.value != "linf":
         raise ValueError(f"norm must be linf here, got {common.NORM.value!r}")
     found = tuple(fraction_flag.values(flag) for flag in (epsilons_flag.EPSILONS, TARGETED_EPSILONS))

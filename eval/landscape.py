@@ -21,6 +21,7 @@ from eval import (
     attack_flags,
     common,
     data_flags,
+    foreign_flags,
     html_page,
     html_study,
     landscape_figures,
@@ -74,6 +75,7 @@ def main() -> None:
         _draw(drawn, found)
         page(found)
         return
+    foreign_flags.refuse(("suite", "rows", "attacks"), "eval.landscape, whose attack is PGD by --k and --a")
     if not named_models.MODELS.value:
         raise ValueError("models must be one or more paths, separated by commas: --models=name=PATH,...")
     if data_flags.NUM_EVAL_EXAMPLES.value is None:

@@ -41,7 +41,10 @@ def draw_traces(path: str, settings, rows) -> None:
         for points in lines.values():
             steps, losses = np.array(sorted(points)).T
             axes.plot(steps, losses, color=f"C{index}", linewidth=0.8, alpha=0.7)
-        axes.set(xlabel="PGD iterations", title=f"{model}, {len(lines)} restarts", ylim=(0, None))
+        axes.set(xlabel="PGD iterations", title=f"{model}, {len(lines)} restarts")
+        # Margins may be negative.
+        if axes.get_ylim()[1] > 0:
+            axes.set_ylim(bottom=0)
     panels[0].set_ylabel("loss")
     figures.save(figure, path)
 

@@ -15,7 +15,7 @@ import time
 import numpy as np
 from absl import flags
 
-from eval import attack_flags, classifiers, common, data_flags, output_files
+from eval import attack_flags, classifiers, common, data_flags, foreign_flags, output_files
 from tfrobust import attack_files
 from tfrobust.attacks.base import describe
 
@@ -27,6 +27,7 @@ flags.adopt_module_key_flags(attack_flags)
 
 def main() -> None:
     """Attacks --model and writes --store_adv_path."""
+    foreign_flags.refuse(("suite", "rows", "attacks"), "eval.pgd_attack, whose attack is PGD by --k and --a")
     model = common.model_path()
     path = common.STORE_ADV_PATH.value or DEFAULT_PATH
     output_files.check_adversarial_path(path)

@@ -7,7 +7,7 @@ import numpy as np
 from absl import flags
 
 from eval import data_flags
-from tfrobust import datasets, image_folders, loading
+from tfrobust import checks, datasets, image_folders, loading
 from tfrobust.models import imagenet
 from tfrobust.models.deep_defense_reference import load_lenet
 
@@ -42,7 +42,7 @@ def load(path: str, center: np.ndarray, name: str = "reference") -> keras.Model:
       center: `mean_image`, which DeepFool's LeNet subtracts.
 
     Raises:
-      ValueError: if it cannot be trained, or is of another image or number of classes.
+      ValueError: if it cannot be trained, ends in a softmax, or is of another image or number of classes.
       tfrobust.loading.ModelLoadError: if it cannot be read.
     """
     data = data_flags.dataset_spec()
@@ -51,6 +51,7 @@ def load(path: str, center: np.ndarray, name: str = "reference") -> keras.Model:
     classifier = load_lenet(path, 255 * center) if path.endswith(".npz") else loading.load_classifier(path)
     if not isinstance(classifier, keras.Model):
         raise ValueError(f"{name} must be a .keras file, whose weights can be trained, got {path}")
+    checks.require_logits(classifier)
     if classifier.input_shape[1:] != data.image_shape or classifier.output_shape[-1] != data.num_classes:
         raise ValueError(
             f"{name} must take images {data.image_shape} and return {data.num_classes} logits for {data.name}, got "

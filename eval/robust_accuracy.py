@@ -96,9 +96,10 @@ def main() -> None:
 def look_for_red_flags(classifier, test, threat, report, rows) -> list[red_flags.RedFlag]:
     """The red flags of the report and of the classifier, which are printed."""
     found = red_flags.inspect_report(report, rows.attacks)
-    found += red_flags.inspect_classifier(
-        classifier, test.images, test.labels, threat, seed=report.seed, on_progress=tables.show_progress
-    )
+    with common.device():
+        found += red_flags.inspect_classifier(
+            classifier, test.images, test.labels, threat, seed=report.seed, on_progress=tables.show_progress
+        )
     tables.clear_progress()
     for flag in found:
         print(f"red flag, {flag}")

@@ -40,17 +40,18 @@ def print_table(
             flush=True,
         )
 
-    report = evaluate_minimum_norm(
-        classifier,
-        test.images,
-        test.labels,
-        attacks,
-        seed=common.SEED.value,
-        batch_size=common.EVAL_BATCH_SIZE.value,
-        precision=common.PRECISION.value,
-        on_result=row,
-        on_progress=tables.show_progress,
-    )
+    with common.device():
+        report = evaluate_minimum_norm(
+            classifier,
+            test.images,
+            test.labels,
+            attacks,
+            seed=common.SEED.value,
+            batch_size=common.EVAL_BATCH_SIZE.value,
+            precision=common.PRECISION.value,
+            on_result=row,
+            on_progress=tables.show_progress,
+        )
     row(report.nearest)
     print(f"seed {report.seed}, attack gradients in {report.precision}, predictions in float32")
     return report

@@ -18,6 +18,7 @@ from eval import (
     common,
     data_flags,
     figures,
+    foreign_flags,
     fraction_flag,
     html_page,
     html_study,
@@ -49,8 +50,7 @@ def main() -> None:
     html_page.check_report_path()
     if study.redrawn(COLUMNS, draw, page):
         return
-    if common.ATTACKS.value is not None:
-        raise ValueError("attacks is not for this program, which has --iterations and --step_sizes")
+    foreign_flags.refuse(("suite", "rows", "attacks"), "eval.step_budget, which has --iterations and --step_sizes")
     threat = common.threat_model()
     if not threat.epsilon:
         raise ValueError("epsilon must be above 0: steps are compared with it")

@@ -59,10 +59,19 @@ class Study:
             self._cut_torn_line()
             self._content = _content(output)
             return
+        self._refuse_strangers()
         # Rows first: a study without them may be written over.
         with output_files.whole_file(f"{output}.csv") as file:
             file.write(curve_files.table(list(columns), []).encode())
         self.keep()
+
+    def _refuse_strangers(self):
+        path = pathlib.Path(f"{self._output}.csv")
+        if path.exists() and path.read_bytes().count(b"\n") > 1 and not pathlib.Path(f"{self._output}.json").exists():
+            raise ValueError(
+                f"output {path} is no study's, which has its settings beside it, {self._output}.json: take another "
+                "--output or delete it"
+            )
 
     def _cut_torn_line(self):
         path = pathlib.Path(f"{self._output}.csv")
@@ -88,15 +97,26 @@ class Study:
             if command not in (self._content.get("command"), *extended_by):
                 self.keep(extended_by=[*extended_by, command])
             lines = [[cell(row[name]) for name in self._columns] for row in rows]
-            # Behind what is there, for a study may have many rows. `read` leaves out a last line that is not whole.
-            with open(f"{self._output}.csv", "a", encoding="utf-8") as file:
-                file.write(curve_files.table(lines[0], lines[1:]) if lines else "")
+            _append(f"{self._output}.csv", curve_files.table(lines[0], lines[1:]).encode() if lines else b"")
 
     def keep(self, **content) -> None:
         """Saves `content` beside the settings."""
         self._content |= content
         if self._output is not None:
             output_files.write_json(f"{self._output}.json", self._content)
+
+
+def _append(path, content):
+    """Writes behind what is there, for a study may have many rows: all of `content`, or nothing where the disk is full.
+    A kill may leave a line that is not whole, which `read` leaves out."""
+    with open(path, "ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            while content:
+                content = content[file.write(content) :]
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def output_to_redraw() -> str | None:

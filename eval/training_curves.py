@@ -31,6 +31,9 @@ def main() -> None:
     if output:
         output_files.check_output_path(f"{output}.csv")
     runs = {name: _read(path) for name, path in named_models.paths().items()}
+    for path in named_models.paths().values() if output else ():
+        if pathlib.Path(f"{output}.csv").resolve() == (pathlib.Path(path) / curve_files.TRAINING_FILE).resolve():
+            raise ValueError(f"output must not be a run's own {curve_files.TRAINING_FILE}, got {output}")
     width = max(len(name) for name in runs)
     for name, rows in runs.items():
         last = rows[-1]

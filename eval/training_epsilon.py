@@ -18,6 +18,7 @@ from absl import flags
 
 from eval import (
     accuracy_curves,
+    attack_warnings,
     common,
     data_flags,
     epsilons_flag,
@@ -92,15 +93,18 @@ def _training_attacks(attack, training_epsilons):
         raise ValueError(
             "epsilon must be above 0, and adversarial true: --a is the step size at --epsilon, and scaled with it"
         )
+    threats = {epsilon: ThreatModel(attack.threat.norm, epsilon) for epsilon in training_epsilons}
+    for threat in threats.values():
+        attack_warnings.warn_of_absurd_epsilon("training_epsilons", threat)
     return {
         epsilon: dataclasses.replace(
             attack,
-            threat=ThreatModel(attack.threat.norm, epsilon),
+            threat=threat,
             step_size=attack.step_size * (epsilon / attack.threat.epsilon),
         )
         if epsilon
         else None
-        for epsilon in training_epsilons
+        for epsilon, threat in threats.items()
     }
 
 

@@ -23,6 +23,7 @@ from eval import (
     common,
     data_flags,
     figures,
+    foreign_flags,
     html_page,
     html_study,
     named_models,
@@ -60,8 +61,7 @@ def main() -> None:
         return
     if len(named_models.MODELS.value or ()) < 2:
         raise ValueError(f"models must be two or more paths, separated by commas, got {named_models.MODELS.value}")
-    if common.ATTACKS.value is not None:
-        raise ValueError("attacks is not for this program, which has --attack")
+    foreign_flags.refuse(("suite", "rows", "attacks"), "eval.transfer, which has --attack")
     threat = common.threat_model()
     _, attack = common.single_attack(ATTACK, threat)
     models = named_models.load()

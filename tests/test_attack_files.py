@@ -217,6 +217,20 @@ def test_damaged_files(tmp_path, digits, name):
     read(path, MNIST, digits, 0.3)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (10",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 784)}",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (10**30, 784)}",
+        b"  {\n 'descr':\n",
+    ],
+)
+def test_damaged_headers(tmp_path, digits, header):
+    (tmp_path / "attack.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    assert "cannot be read" in refused(tmp_path / "attack.npy", MNIST, digits, 0.3).reason
+
+
 def test_a_header_that_promises_too_much(tmp_path, digits):
     with open(tmp_path / "attack.npy", "wb") as file:
         header = {"descr": "<f8", "fortran_order": False, "shape": (10**15, 784)}

@@ -51,6 +51,8 @@ def test_the_classes_are_the_data_s():
     for count in (2, 4):
         with pytest.raises(ValueError, match=f"classifier must have the data's {count} classes, got 3"):
             checks.check_classes(classifier, (4, 4, 1), count)
+    with pytest.raises(ValueError, match="classifier must return logits, got probabilities"):
+        checks.check_classes(lambda x: tf.nn.softmax(classifier(x)), (4, 4, 1), 3)
     with pytest.raises(ValueError, match=r"classifier must take images of shape \(5, 5, 3\)"):
         checks.check_classes(classifier, (5, 5, 3), 3)
     with pytest.raises(ValueError, match=r"classifier must return logits \[B, K\], got shape \(1,\)"):

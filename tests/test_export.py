@@ -206,6 +206,14 @@ def test_keras_suffix(classifier, tmp_path):
         export.save_keras(classifier, tmp_path / "model.h5")
 
 
+def test_a_folder_is_no_keras_file(classifier, tmp_path):
+    (tmp_path / "model.keras").mkdir()
+    (tmp_path / "model.keras" / "notes.txt").write_text("precious")
+    with pytest.raises(ValueError, match=r"path must be that of a file, got the folder .*model.keras"):
+        export.save_keras(classifier, tmp_path / "model.keras")
+    assert contents(tmp_path / "model.keras") == {"notes.txt": b"precious"}
+
+
 # Written whole or not at all.
 
 

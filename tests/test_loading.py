@@ -152,6 +152,15 @@ def test_evaluation_of_a_saved_model(classifier, saved_model):
     assert reports[0].robust_accuracy == reports[1].robust_accuracy
 
 
+def test_the_fingerprint_of_a_saved_model_is_that_of_its_weights(classifier, saved_model, tmp_path):
+    before = loading.fingerprint(loading.load_classifier(saved_model))
+    assert before == loading.fingerprint(loading.load_classifier(saved_model))
+    other = keras.models.clone_model(classifier)
+    other.set_weights([weight + 0.1 for weight in classifier.get_weights()])
+    export.export_saved_model(other, tmp_path / "1")
+    assert loading.fingerprint(loading.load_classifier(tmp_path / "1")) not in (None, before)
+
+
 def test_images_of_another_size(saved_model):
     with pytest.raises(ValueError, match=r"classifier must take images of shape \(32, 32, 3\)"):
         checks.check_classifier(

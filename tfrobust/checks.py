@@ -54,18 +54,16 @@ def check_classifier(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray
         )
     if not np.isfinite(logits).all():
         raise ValueError("classifier must return finite logits, got NaN or infinity")
-    if logits.min() >= 0 and np.abs(logits.sum(axis=1) - 1).max() < 1e-3:
-        raise ValueError(
-            "classifier must return logits, got probabilities (each row is positive and sums to 1): remove its "
-            "softmax, whose gradients vanish and make every attack look weak"
-        )
+    _refuse_probabilities(logits)
 
 
 def check_classes(logits_fn: LogitsFn, image_shape: tuple[int, int, int], num_classes: int) -> None:
-    """Raises ValueError unless the classifier takes images [H, W, C] of this shape and has so many classes."""
+    """Raises ValueError unless the classifier takes images [H, W, C] of this shape, has so many classes and returns
+    something else than probabilities."""
     logits = _logits(logits_fn, np.zeros([1, *image_shape], np.float32))
     if logits.shape[1] != num_classes:
         raise ValueError(f"classifier must have the data's {num_classes} classes, got {logits.shape[1]}")
+    _refuse_probabilities(logits)
 
 
 def require_logits(classifier: keras.Model | LogitsFn) -> None:
@@ -81,6 +79,14 @@ def require_logits(classifier: keras.Model | LogitsFn) -> None:
         raise ValueError(
             f"classifier must return logits, got a last layer {last.name!r} with a {name}: remove it, whose gradients "
             "vanish and make every attack look weak"
+        )
+
+
+def _refuse_probabilities(logits):
+    if logits.min() >= 0 and np.abs(logits.sum(axis=1) - 1).max() < 1e-3:
+        raise ValueError(
+            "classifier must return logits, got probabilities (each row is positive and sums to 1): remove its "
+            "softmax, whose gradients vanish and make every attack look weak"
         )
 
 

@@ -67,12 +67,14 @@ def save_keras(classifier: keras.Model, path) -> None:
       path: of the file, ending in ".keras". An earlier file is replaced.
 
     Raises:
-      ValueError: if `path` does not end in ".keras".
+      ValueError: if `path` does not end in ".keras", or is a folder.
       ExportError: if it cannot be written; an earlier file is intact.
     """
     target = pathlib.Path(path).resolve()
     if target.suffix != ".keras":
         raise ValueError(f"path must end in '.keras', got {str(path)!r}")
+    if target.is_dir():
+        raise ValueError(f"path must be that of a file, got the folder {target}")
     with _replacing(target) as temporary:
         classifier.save(temporary)
 

@@ -58,6 +58,14 @@ class SavedModelClassifier:
         outputs = self._signature(**{self._input.name: tf.cast(x, self._input.dtype)})
         return tf.cast(outputs[self._output], tf.float32)
 
+    def sha256(self) -> str:
+        """SHA-256 of its files, in hexadecimal: the graph and the weights."""
+        digest = hashlib.sha256()
+        folder = pathlib.Path(self._directory)
+        for path in sorted([folder / "saved_model.pb", *folder.glob("variables/*")]):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
     def __repr__(self):
         return f"SavedModelClassifier({self._directory!r}, input_shape={self.input_shape}, output={self._output!r})"
 
@@ -166,5 +174,7 @@ def weights_sha256(classifier: keras.Model) -> str:
 
 
 def fingerprint(classifier: keras.Model | LogitsFn) -> str | None:
-    """`weights_sha256`, or None where the classifier does not give its weights."""
+    """`weights_sha256`, that of a SavedModel's files, or None where the classifier gives neither."""
+    if isinstance(classifier, SavedModelClassifier):
+        return classifier.sha256()
     return weights_sha256(classifier) if hasattr(classifier, "get_weights") else None

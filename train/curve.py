@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from eval import curve_files, output_files
 from tfrobust import datasets, metrics
+from train.summaries import one_line_errors
 
 
 class Curve(keras.callbacks.Callback):
@@ -35,7 +36,8 @@ class Curve(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Measures the classifier that training starts with."""
-        self._writer = tf.summary.create_file_writer(str(self._folder))
+        with one_line_errors(self._folder):
+            self._writer = tf.summary.create_file_writer(str(self._folder))
         if self._step % self._every == 0:
             self._measure()
 
@@ -49,7 +51,8 @@ class Curve(keras.callbacks.Callback):
         """Measures the last step, if training was not stopped before it, and closes the event file."""
         if not self.model.stop_training:
             self._measure()
-        self._writer.close()
+        with one_line_errors(self._folder):
+            self._writer.close()
 
     def _measure(self):
         if any(row["step"] == self._step for row in self._rows):
@@ -58,7 +61,7 @@ class Curve(keras.callbacks.Callback):
         accuracy = float(np.mean(found.classes == self._test.labels))
         row = {"step": self._step, "epoch": self._step / self._every, "accuracy": accuracy, "rho2": found.value}
         self._rows.append(row)
-        with self._writer.as_default(step=self._step):
+        with one_line_errors(self._folder), self._writer.as_default(step=self._step):
             for name in ("accuracy", "rho2"):
                 tf.summary.scalar(f"test_{name}", row[name])
         with output_files.whole_file(str(self._folder / curve_files.FILE)) as file:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from absl import flags
 
 from eval import common as eval_common
-from eval import data_flags, deep_defense_measures, output_files, provenance, reference, tables
+from eval import data_flags, deep_defense_measures, foreign_flags, output_files, provenance, reference, tables
 from tfrobust import datasets, image_folders
 from tfrobust.attacks import fgsm
 from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
@@ -83,9 +83,7 @@ class DeepDefenseTask(session.Task):
     def check(self):
         """Looks at the flags and for the reference."""
         reference.check()
-        for name in _FOREIGN:
-            if flags.FLAGS[name].value != flags.FLAGS[name].default:
-                raise ValueError(f"{name} is not for train.deep_defense, which fine-tunes --reference by --method")
+        foreign_flags.refuse(_FOREIGN, "train.deep_defense, which fine-tunes --reference by --method")
         if METHOD.value == "deep_defense" and optimizer_flags.LOSS_REDUCTION.value != "mean":
             raise ValueError("loss_reduction must be mean for Deep Defense, whose regulariser is a mean, got sum")
         if METHOD.value == "adv_train_1" and data_flags.DATASET.value == image_folders.NAME:

@@ -95,7 +95,9 @@ def optimizer(total: int) -> keras.optimizers.Optimizer:
     if STEP_SIZE_SCHEDULE.value:
         steps, rates = zip(*STEP_SIZE_SCHEDULE.value, strict=True)
         # A rate holds from the update after its step on, as in the original.
-        rate = keras.optimizers.schedules.PiecewiseConstantDecay(list(steps[1:]), list(rates))
+        rate = rates[0]
+        if steps[1:]:
+            rate = keras.optimizers.schedules.PiecewiseConstantDecay(list(steps[1:]), list(rates))
     elif RATE_HALVING.value:
         # Keras's boundary is the last update of the rate before it, counted from 0.
         boundary = total - round(RATE_HALVING.value * total) - 1

@@ -1,7 +1,9 @@
 """The flags of a run as lines of a file, and whether those of two starts make the same run."""
 
+import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import flags, logging
 
@@ -39,11 +41,25 @@ def flag_lines(more: Sequence[str] = (), *, changed_only: bool = False) -> list[
     own = ("common", "optimizer_flags", "augmentation_flags")
     modules = [*(f"eval.{name}" for name in shared), *(f"train.{name}" for name in own)]
     recorded = [flag for module in modules for flag in by_module[module]] + [flags.FLAGS[name] for name in more]
-    # --checkpoint is about one start of the program, not about the run. What `auto` is depends on the machine.
-    left_out = (*ALIASES, "checkpoint", common.PRECISION.name)
+    # --checkpoint is about one start of the program, not about the run, and --config is the flags that it stands for.
+    # What `auto` is depends on the machine.
+    left_out = (*ALIASES, "checkpoint", "config", common.PRECISION.name)
     recorded = [flag for flag in recorded if not (changed_only and flag.value == flag.default)]
     lines = [flag.serialize() for flag in recorded if flag.name not in left_out and flag.value is not None]
     return [*lines, f"--{common.PRECISION.name}={precision.resolve(common.PRECISION.value)}"]
+
+
+@contextlib.contextmanager
+def changed(values: Mapping[str, Any]):
+    """The flags of another run, by name, while it is made."""
+    before = {name: flags.FLAGS[name].value for name in values}
+    try:
+        for name, value in values.items():
+            flags.FLAGS[name].value = value
+        yield
+    finally:
+        for name, value in before.items():
+            flags.FLAGS[name].value = value
 
 
 def check_same_run(folder: pathlib.Path, recorded: list[str], more: Sequence[str] = ()) -> None:

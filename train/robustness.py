@@ -1,15 +1,13 @@
 """Training against an attack, and the table that tells how robust the result is."""
 
-import contextlib
 from collections.abc import Callable
 
 import keras
-from absl import flags
 
 from eval import common as eval_common
 from eval import output_files, tables
 from tfrobust import checkpoints, datasets, reports
-from train import common, run_folder, session
+from train import common, recorded_flags, run_folder, session
 from train.summaries import save_strip
 
 
@@ -95,19 +93,11 @@ class _Twin(RobustnessTask):
         self._report = eval_common.evaluate(classifier, test, self._rows)
         write_report(self._report, run)
 
-    @contextlib.contextmanager
     def _flags(self):
         """The flags of the twin, which are also those that its folder records."""
         values = {"model_dir": str(self._folder), "adversarial": False, "compare_undefended": False}
         values |= {"clean_weight": 0.0, "checkpoint": None, "store_adv_path": None}
-        before = {name: flags.FLAGS[name].value for name in values}
-        try:
-            for name, value in values.items():
-                flags.FLAGS[name].value = value
-            yield
-        finally:
-            for name, value in before.items():
-                flags.FLAGS[name].value = value
+        return recorded_flags.changed(values)
 
 
 def write_report(report: reports.Report, run: session.Finished) -> None:

@@ -7,9 +7,8 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 import keras
-from absl import flags
 
-from eval import common, data_flags
+from eval import attack_flags, common, data_flags, foreign_flags
 from tfrobust import datasets
 from tfrobust.attacks import PGD
 from train import architectures, optimizer_flags, recorded_flags, robustness, session
@@ -29,12 +28,11 @@ def prepare(program: str, foreign: Sequence[str] = ()) -> pathlib.Path:
     """
     if not common.MODEL_DIR.value:
         raise ValueError("model_dir must be given: --model_dir=FOLDER, where every run has a folder")
-    for name in (*_FOREIGN, *foreign):
-        if flags.FLAGS[name].value != flags.FLAGS[name].default:
-            raise ValueError(f"{name} is not for {program}, whose runs have attacks and a table of their own")
+    foreign_flags.refuse((*_FOREIGN, *foreign), f"{program}, whose runs have attacks and a table of their own")
     session.allow_memory_growth()
     _builder()
-    train_common.resolve_epochs(len(data_flags.load_training_set().labels) - train_common.HELD_OUT.value)
+    data_flags.load_test_set()
+    train_common.resolve_epochs(len(session.load_training_set().labels))
     return pathlib.Path(common.MODEL_DIR.value)
 
 
@@ -46,7 +44,7 @@ def settings(varied: Sequence[str] = ()) -> dict:
         "steps": train_common.MAX_STEPS.value,
         "batch_size": optimizer_flags.BATCH_SIZE.value,
         "dataset": data_flags.DATASET.value,
-        "num_examples": data_flags.NUM_EVAL_EXAMPLES.value or len(data_flags.load_test_set().labels),
+        "num_examples": len(data_flags.load_test_set().labels),
         "seed": common.SEED.value,
     }
 
@@ -67,11 +65,13 @@ def make(
     Raises:
       ValueError: if the folder has a run that is longer than --max_num_training_steps, or one with other flags.
     """
-    flags.FLAGS.model_dir = str(folder)
-    for name, value in varied.items():
-        flags.FLAGS[name].value = value
+    values = {"model_dir": str(folder), "adversarial": attack is not None, **varied}
+    if attack is not None:
+        values |= {"training_epsilon": attack.threat.epsilon, **attack_flags.values_of(attack)}
     keras.backend.clear_session()
-    session.run(_Run(_builder(), attack, measure))
+    # They are recorded with the run, which they repeat.
+    with recorded_flags.changed(values):
+        session.run(_Run(_builder(), attack, measure))
 
 
 def _builder():

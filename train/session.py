@@ -93,13 +93,28 @@ def run(task: Task) -> None:
         raise ValueError("model_dir must be given: --model_dir=FOLDER, where everything is written")
     allow_memory_growth()
     task.check()
-    train = data_flags.load_training_set()
+    train = load_training_set()
     test = data_flags.load_test_set()
-    train = datasets.Arrays(*(part[common.HELD_OUT.value :] for part in train))
-    if not len(train.labels):
-        raise ValueError(f"held_out must leave some training examples, got {common.HELD_OUT.value}")
     common.resolve_epochs(len(train.labels))
     run_on(task, train, test)
+
+
+def load_training_set() -> datasets.Arrays:
+    """The training set without what is held out.
+
+    Raises:
+      ValueError: if nothing is left, or for batches that cannot be made of it.
+    """
+    train = datasets.Arrays(*(part[common.HELD_OUT.value :] for part in data_flags.load_training_set()))
+    if not len(train.labels):
+        raise ValueError(f"held_out must leave some training examples, got {common.HELD_OUT.value}")
+    if common.DROP_TAIL.value and optimizer_flags.BATCH_SIZE.value > len(train.labels):
+        raise ValueError(
+            f"training_batch_size must be at most the {len(train.labels)} examples with drop_tail, got "
+            f"{optimizer_flags.BATCH_SIZE.value}"
+        )
+    augmentation_flags.augmentation()
+    return train
 
 
 def run_on(task: Task, train: datasets.Arrays, test: datasets.Arrays) -> None:

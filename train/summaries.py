@@ -111,9 +111,14 @@ class Summaries(keras.callbacks.Callback):
         with self._one_line_errors():
             self._writer.close()
 
-    @contextlib.contextmanager
     def _one_line_errors(self):
-        try:
-            yield
-        except tf.errors.OpError as error:
-            raise OSError(f"TensorBoard's events in {self._folder} cannot be written ({error.message})") from error
+        return one_line_errors(self._folder)
+
+
+@contextlib.contextmanager
+def one_line_errors(folder: str):
+    """Raises OSError where TensorBoard's events cannot be written to a folder."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(f"TensorBoard's events in {folder} cannot be written ({error.message})") from error

@@ -46,9 +46,13 @@ def test_capacity(tmp_path, capsys, killed_at):
         assert 0 <= float(row["pgd"]) <= float(row["fgsm"]) + 0.02 and 0 < float(row["training_loss"]) < 3
     # More capacity learns more, and a small network nothing at all against PGD in so few steps.
     assert float(rows["natural", "4"]["natural"]) > 0.8
-    for adversary in ("natural", "pgd"):
+    adversaries = ("natural", "pgd")
+    for adversary in adversaries:
         assert float(rows[adversary, "4"]["training_loss"]) < 0.9 * float(rows[adversary, "1"]["training_loss"])
     assert f"scale 4, trained on PGD: natural {float(rows['pgd', '4']['natural']):.2%}" in capsys.readouterr().out
+    records = (tmp_path / "runs" / f"{adversary}_4" / "flags.txt" for adversary in adversaries)
+    natural, pgd = (set(record.read_text().splitlines()) for record in records)
+    assert "--noadversarial" in natural and {"--adversarial", "--capacity=4", "--k=3", "--a=0.03"} <= pgd
     picture = output.with_suffix(".png")
     size = picture.stat().st_size
     picture.unlink()

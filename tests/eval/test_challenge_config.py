@@ -85,6 +85,13 @@ def test_the_path_may_be_an_argument_of_its_own(tmp_path, values):
     assert values("--config", written(tmp_path, {"k": 3}).removeprefix("--config=")).k == 3
 
 
+def test_a_flagfile_may_name_it(tmp_path, values):
+    lines = [written(tmp_path, MNIST), "--epsilon=0.1", "# a comment"]
+    (tmp_path / "mine.flags").write_text("\n".join(lines))
+    found = values(f"--flagfile={tmp_path / 'mine.flags'}", "--a=0.02")
+    assert (found.k, found.epsilon, found.a) == (40, 0.1, 0.02)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

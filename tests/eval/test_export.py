@@ -76,6 +76,16 @@ def test_a_saved_model_is_refused(classifier, tmp_path, capsys):
     assert not (tmp_path / "a.keras").exists()
 
 
+def test_a_softmax_is_refused(tmp_path, capsys):
+    keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10), keras.layers.Softmax()]
+    ).save(tmp_path / "softmax.keras")
+    for output in ("served", "out.keras"):
+        message = fails(capsys, f"--model={tmp_path / 'softmax.keras'}", f"--output={tmp_path / output}")
+        assert "classifier must return logits" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["softmax.keras"]
+
+
 def test_bad_input_gets_one_clear_line(checkpoint, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert "output must be given" in fails(capsys, f"--model={checkpoint}")

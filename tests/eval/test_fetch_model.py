@@ -92,6 +92,14 @@ def test_names(capsys, names):
     assert "name must be one of mnist_natural, mnist_adv_trained, mnist_secret, cifar10_natural" in errors
 
 
+def test_a_wrong_flag_gets_one_line(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        common.parse(["eval.fetch_model", "mnist_secret", "--outputdir=x"])
+    errors = capsys.readouterr().err
+    assert stopped.value.code == 1 and errors.startswith("error: Unknown command line flag 'outputdir'")
+    assert errors.count("\n") == 1
+
+
 def test_the_command_takes_a_name():
     done = subprocess.run(
         [sys.executable, "-m", "eval.fetch_model", "nothing"], cwd=ROOT, capture_output=True, text=True, timeout=120

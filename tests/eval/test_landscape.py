@@ -3,11 +3,12 @@
 import csv
 import itertools
 
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from eval import common, landscape
+from eval import common, figures, landscape
 from tests.eval.pages import Page
 
 QUICK = ["--dataset=digits", "--num_eval_examples=2", "--k=5", "--a=0.05", "--epsilon=0.1", "--surface_points=5"]
@@ -70,6 +71,17 @@ def test_it_goes_on_within_the_restarts_of_an_image(digits_model, tmp_path, monk
     assert rows_of(tmp_path / "parts.csv") == rows_of(tmp_path / "whole.csv")
 
 
+def test_losses_below_0_are_in_the_picture(digits_model, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure))
+    few = ["--num_eval_examples=1", "--restarts=3", "--loss_func=cw"]
+    call(f"--models={digits_model}", *few, f"--output={tmp_path}/margins")
+    traces = next(figure for figure in drawn if "PGD iterations" in figure.axes[0].get_xlabel())
+    low, high = traces.axes[0].get_ylim()
+    values = np.concatenate([line.get_ydata() for line in traces.axes[0].get_lines()])
+    assert values.min() < 0 and low <= values.min() <= values.max() <= high
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -77,6 +89,7 @@ def test_it_goes_on_within_the_restarts_of_an_image(digits_model, tmp_path, monk
         (["--models=a.keras"], "model a.keras does not exist"),
         (["--models=a.keras", "--norm=l2"], "norm must be linf, epsilon above 0 and random_start true"),
         (["--models=a.keras", "--norandom_start"], "norm must be linf, epsilon above 0 and random_start true"),
+        (["--models=a.keras", "--attacks=fgsm"], "attacks is not for eval.landscape, whose attack is PGD"),
         (["--redraw"], "output must be given with --redraw"),
         (["--redraw", "--output=nothing"], "output nothing must have the .csv and the .json"),
     ],

@@ -1,6 +1,7 @@
 """The files of a study: what is kept, what is gone on with, what is refused."""
 
 import json
+import resource
 
 import pytest
 
@@ -51,6 +52,30 @@ def test_a_torn_line_is_computed_again(tmp_path):
     assert again.rows == [ROW]
     again.add({**ROW, "model": "c"})
     assert [row["model"] for row in new(output).rows] == ["a", "c"]
+
+
+def test_rows_on_a_full_disk_are_written_whole_or_not(tmp_path):
+    output = str(tmp_path / "study")
+    found = new(output)
+    found.add(ROW)
+    before = (tmp_path / "study.csv").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As on a full disk: a part is written, and no more.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 1000, hard))
+    try:
+        with pytest.raises(OSError):
+            found.add(*({**ROW, "model": f"model {i}"} for i in range(100)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "study.csv").read_bytes() == before
+    assert new(output).rows == [ROW]
+
+
+def test_a_table_of_something_else_is_not_written_over(tmp_path):
+    (tmp_path / "study.csv").write_text("epsilon,accuracy\n0.1,0.9\n")
+    with pytest.raises(ValueError, match=r"study.csv is no study's, which has its settings beside it"):
+        new(str(tmp_path / "study"))
+    assert [path.name for path in tmp_path.iterdir()] == ["study.csv"]
 
 
 def test_a_study_without_rows_is_no_study(tmp_path):

@@ -63,6 +63,15 @@ def test_a_run_of_an_earlier_version_without_seconds(tmp_path, capsys):
     assert "step      20" in capsys.readouterr().out
 
 
+def test_a_run_s_own_file_is_not_written_over(tmp_path, capsys):
+    write(tmp_path / "a", 2, 0.5)
+    before = (tmp_path / "a" / curve_files.TRAINING_FILE).read_bytes()
+    with pytest.raises(SystemExit):
+        call(f"--models={tmp_path / 'a'}", f"--output={tmp_path / 'a' / 'training'}")
+    assert "output must not be a run's own training.csv" in capsys.readouterr().err
+    assert (tmp_path / "a" / curve_files.TRAINING_FILE).read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -51,7 +51,10 @@ def test_curves(tmp_path, capsys, killed_at):
     natural, fgsm = ("epsilon_0", None, {"clean_weight": 0.0}), ("epsilon_0.1", (0.1, 1, 0.1), {"clean_weight": 0.5})
     assert made == [natural, fgsm, fgsm]
     recorded = (folder / "epsilon_0.1" / "flags.txt").read_text()
-    assert "--clean_weight=0.5" in recorded and (folder / "epsilon_0" / "model.keras").exists()
+    # What they record makes them again.
+    assert {"--clean_weight=0.5", "--training_epsilon=0.1", "--k=1", "--a=0.1"} <= set(recorded.splitlines())
+    assert "--noadversarial" in (folder / "epsilon_0" / "flags.txt").read_text().splitlines()
+    assert (folder / "epsilon_0" / "model.keras").exists()
     with open(f"{output}.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     accuracy = {(float(row["training_epsilon"]), float(row["epsilon"])): float(row["accuracy"]) for row in rows}

@@ -7,7 +7,7 @@ from absl.testing import flagsaver
 
 from tfrobust import datasets
 from tfrobust.augmentation import Augmentation
-from train import augmentation_flags, mnist, recorded_flags, session
+from train import augmentation_flags, mnist, optimizer_flags, recorded_flags, session
 
 assert mnist  # its import defines the flags
 
@@ -31,6 +31,11 @@ def test_training_batches_are_augmented(flag):
     train = datasets.Arrays(np.random.default_rng(0).random((8, 6, 6, 1), np.float32), np.arange(8))
     ((x, y),) = session.training_batches(train, 0)
     assert np.abs(x - train.images[y.numpy()]).max() > 0.1
+
+
+def test_a_schedule_of_one_rate():
+    flags.FLAGS(["train.mnist", "--step_size_schedule=[[0, 0.1]]"])
+    assert float(optimizer_flags.optimizer(10).learning_rate) == pytest.approx(0.1)
 
 
 def test_a_study_records_flags_that_are_not_at_their_default():

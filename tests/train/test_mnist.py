@@ -69,6 +69,8 @@ def test_is_reproducible_from_its_recorded_flags(finished, tmp_path):
         (["--dataset=mnist", "--data_dir=/nonexistent"], "--dataset=digits"),
         (["--num_eval_examples=361"], "num_examples must be"),
         (["--held_out=2000"], "held_out must"),
+        (["--drop_tail", "--training_batch_size=2000"], "training_batch_size must be at most the 1437 examples"),
+        (["--random_rotation=nan"], "rotation must be"),
         (["--epochs=0"], "epochs must be a number above 0, got 0.0"),
         (["--epochs=nan"], "epochs must be a number above 0, got nan"),
         (["--epochs=inf"], "epochs must be a number above 0, got inf"),
