@@ -103,7 +103,23 @@ def test_kappa_must_not_be_negative(kappa):
         losses.CWMargin(kappa)
 
 
-@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.margin, losses.CWMargin(50)])
+@pytest.mark.parametrize("kappa", [0, 1.5])
+def test_targeted_cw_margin_is_flat_where_the_target_leads_by_kappa(kappa):
+    targeted = losses.Targeted(losses.CWMargin(kappa))
+    # The target trails by 2, trails by 1, leads by 1, leads by 2.
+    logits, target = tf.constant([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 2.0]]), tf.ones(4, tf.int64)
+    expected = -np.maximum(0, np.array([2.0, 1.0, -1.0, -2.0]) + kappa)
+    np.testing.assert_allclose(targeted(logits, target), expected)
+    np.testing.assert_array_equal(gradient(targeted, logits, target)[:, 1] != 0, expected < 0)
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.margin, losses.CWMargin(), losses.dlr])
+def test_labels_of_another_shape_are_refused(loss):
+    with pytest.raises(ValueError, match=r"y must be labels \[B\], got shape \(4, 1\)"):
+        loss(LOGITS, tf.reshape(Y, [4, 1]))
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.margin])
 def test_targeted_is_the_negative(loss):
     targeted = losses.Targeted(loss)
     np.testing.assert_array_equal(targeted(LOGITS, Y), -loss(LOGITS, Y))

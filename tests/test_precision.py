@@ -98,7 +98,35 @@ class Subclass(keras.Model):
         return self.inner(x, training=training)
 
 
+class Standardising(keras.Sequential):
+    """Does more than its layers do."""
+
+    def call(self, inputs, training=None, mask=None, **options):
+        return super().call((inputs - 0.5) / 0.25, training=training, mask=mask)
+
+
+def own_functions():
+    def softplus(x):  # not Keras's
+        return tf.nn.softplus(3 * x)
+
+    def small(shape, dtype=None):
+        return 0.1 * tf.ones(shape, dtype)
+
+    def wave(x):
+        return tf.sin(2 * x)
+
+    convolutions = [layers.Conv2D(4, 3, activation=wave), layers.Conv2D(4, 3, activation=softplus)]
+    return with_head((8, 8, 3), *convolutions, layers.Conv2D(4, 1, kernel_initializer=small))
+
+
+def standardising():
+    keras.utils.set_random_seed(1)
+    return Standardising([keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3)])
+
+
 MODELS = {
+    "functions of one's own": (own_functions, (8, 8, 3)),
+    "call of one's own": (standardising, (8, 8, 3)),
     "challenge_cnn": (lambda: challenge_cnn(seed=1), (28, 28, 1)),
     "32x32x3": (lambda: with_head((32, 32, 3), layers.Conv2D(8, 3, padding="same")), (32, 32, 3)),
     "valid": (lambda: with_head((10, 10, 3), layers.Conv2D(8, 3, padding="valid")), (10, 10, 3)),
@@ -150,7 +178,10 @@ def test_float32_twin_has_the_classifiers_logits_and_gradients(name):
     assert_same(gradients(twin.logits_fn(), x), gradients(lambda x: model(x, training=False), x))
 
 
-@pytest.mark.parametrize("name", ["challenge_cnn", "even kernel", "batch normalisation", "shared layers and branches"])
+@pytest.mark.parametrize(
+    "name",
+    ["challenge_cnn", "even kernel", "batch normalisation", "shared layers and branches", "call of one's own"],
+)
 def test_training_logits_have_the_classifiers_weight_gradients(name):
     build, shape = MODELS[name]
     model, x = build(), images(shape)
@@ -246,6 +277,11 @@ def test_bfloat16_gradients_are_those_of_the_classifier_but_for_rounding():
     cosine = np.sum(gradient * expected) / (np.linalg.norm(gradient) * np.linalg.norm(expected))
     agreement = np.mean(np.sign(gradient) == np.sign(expected))
     assert cosine > 0.95 and agreement > 0.9, (cosine, agreement)
+
+
+def test_the_precision_of_what_cannot_be_copied_is_float32():
+    assert AttackTwin(standardising(), "bfloat16").precision == "float32"
+    assert AttackTwin(own_functions(), "bfloat16").precision == "bfloat16"
 
 
 def test_resolve(monkeypatch):

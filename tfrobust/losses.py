@@ -91,7 +91,8 @@ class CWMargin:
 
     Carlini and Wagner 2017, function f6, as ascended by the MNIST challenge: -max(0, z_y - max_{k != y} z_k + kappa),
     with no gradient once the wrong class leads by kappa. The paper's CW is kappa 0 and its CW+ is kappa 50, which is
-    what the challenge's `loss_func: "cw"` has.
+    what the challenge's `loss_func: "cw"` has. `Targeted` ascends -max(0, max_{k != t} z_k - z_t + kappa), f6 as
+    published, with no gradient once the target leads by kappa.
 
     Raises:
       ValueError: if kappa is negative.
@@ -106,19 +107,28 @@ class CWMargin:
     def __call__(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return -tf.nn.relu(self.kappa - margin(logits, y))
 
+    def toward(self, logits: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+        """What a targeted attack ascends, [B, K] and [B] -> [B]."""
+        return -tf.nn.relu(self.kappa + margin(logits, target))
+
 
 @dataclasses.dataclass(frozen=True)
 class Targeted:
-    """The negative of a loss: ascending it leads to the class that is passed as the label."""
+    """The negative of a loss, or its `toward`: ascending it leads to the class that is passed as the label."""
 
     loss: LossFn = cross_entropy
 
     def __call__(self, logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        return -self.loss(logits, y)
+        # Its negative would saturate before the target is reached, and not behind it.
+        return self.loss.toward(logits, y) if isinstance(self.loss, CWMargin) else -self.loss(logits, y)
 
 
 def _others_and_label(logits, y):
     """The logits with the lowest number in place of the label's, [B, K], and the label's, [B]."""
+    y = tf.convert_to_tensor(y)
+    if y.shape.rank not in (1, None):
+        # Broadcast, each example would be judged by the labels of all.
+        raise ValueError(f"y must be labels [B], got shape {y.shape}")
     logits = tf.cast(logits, tf.float32)
     is_label = tf.one_hot(tf.cast(y, tf.int64), logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
     label_logit = tf.reduce_sum(tf.where(is_label, logits, 0.0), axis=-1)

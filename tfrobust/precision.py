@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -76,6 +77,9 @@ class AttackTwin:
       classifier: a built keras.Model. One that Keras cannot clone (a subclass, a loaded SavedModel) is used as it is.
       precision: see `resolve`.
 
+    Attributes:
+      precision: what it computes in: "float32" where no layer of the classifier could be changed.
+
     The twin holds no weights of its own: it reads the classifier's whenever `logits_fn` is called.
     """
 
@@ -83,7 +87,9 @@ class AttackTwin:
         self.precision = resolve(precision)
         self._classifier = classifier
         self._clone = _clone(classifier, self.precision)
-        if self._clone is not None:
+        if self._clone is None:
+            self.precision = "float32"
+        else:
             # Layer by layer both have the same variables; which of them are trainable may change later.
             pairs = zip(self._clone.variables, classifier.variables, strict=True)
             self._source = {id(copy): original for copy, original in pairs}
@@ -158,6 +164,9 @@ def _clone(classifier, precision):
     """The classifier's graph with layers of other precision and faster gradients, or None where there is none."""
     if not isinstance(classifier, keras.Sequential) and not hasattr(classifier, "operations"):
         return None
+    # A subclass may do more in its `call` than its layers do.
+    if not type(classifier).call.__module__.startswith("keras."):
+        return None
     layers = keras.layers
     order = {id(layer): i for i, layer in enumerate(classifier.layers)}
     weighted = [layer for layer in classifier.layers if isinstance(layer, layers.Conv2D | layers.Dense)]
@@ -169,7 +178,18 @@ def _clone(classifier, precision):
         if type(layer) not in _COPIED_LAYERS:
             # The layer itself, in both models: it may hold a state, or have no configuration.
             return layer
-        config = layer.get_config()
+        try:
+            copied = altered(layer, layer.get_config())
+        except (TypeError, ValueError):  # an initializer or another part that Keras does not know by name
+            return layer
+        if isinstance(getattr(layer, "activation", None), types.FunctionType):
+            copied.activation = layer.activation
+        return copied
+
+    def altered(layer, config):
+        if isinstance(getattr(layer, "activation", None), types.FunctionType):
+            # By its name Keras would find its own of that name, or none.
+            config["activation"] = None
         if layer is weighted[0] and not _has_gpu() and FastInputGradientConv2D.fits(layer):
             return FastInputGradientConv2D.from_config({**config, "output_dtype": precision})
         if precision == "bfloat16" and first < order[id(layer)] < last:

@@ -126,6 +126,31 @@ def test_the_judge_has_the_last_word(attack):
 
 
 @ON_ATTACKS
+def test_what_only_the_judge_has_wrong_already_stays_as_it_is(attack):
+    def line(offset):
+        return lambda x: tf.pad(tf.reshape(x, [-1, 1]) - offset, [[0, 0], [1, 0]])
+
+    x = tf.fill([1, 1, 1, 1], 0.5)
+    found = replace(attack, steps=5).minimize(line(0.6), x, tf.constant([0]), judge_fn=line(0.4), seed=0)
+    assert found.success.numpy().all() and found.distance.numpy() == 0
+    np.testing.assert_array_equal(found.x_adv, x)
+
+
+@ON_ATTACKS
+def test_an_image_that_the_judge_sees_otherwise_in_the_whole_batch_is_not_returned(attack):
+    def line(x):
+        return tf.pad(tf.reshape(x, [-1, 1]) - 0.6, [[0, 0], [1, 0]])
+
+    def rounds(x):
+        # As if products of the whole batch of eight were rounded in another way than those of a part of it.
+        return line(x) - tf.where(tf.shape(x)[0] < 8, 0.0, [0.0, 0.05])
+
+    x = tf.reshape(tf.linspace(0.0, 0.55, 8), [8, 1, 1, 1])
+    found = replace(attack, steps=20).minimize(line, x, tf.zeros([8], tf.int32), judge_fn=rounds, seed=0)
+    assert np.all(np.argmax(rounds(found.x_adv), axis=1)[found.success] == 1)
+
+
+@ON_ATTACKS
 def test_targeted(model, x, y, attack):
     target = (y + 1) % 4
     found = replace(attack, targeted=True).minimize(model, x, target, seed=0)

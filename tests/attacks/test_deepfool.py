@@ -179,8 +179,8 @@ def test_fooled_examples_are_computed_no_more():
 
     x = tf.concat([tf.zeros([1, 2, 2, 1]), tf.fill([7, 2, 2, 1], 0.6)], axis=0)
     DeepFool("l2", steps=5).minimize(judge_fn, x, tf.zeros([8], tf.int32), seed=0)
-    # The clean images; then a gradient and a judgement for every step.
-    assert computed == [8, 8, 8] + [1, 1] * 4
+    # The clean images; then a gradient and a judgement for every step; all of them once more.
+    assert computed == [8, 8, 8] + [1, 1] * 4 + [8]
 
 
 def test_the_judge_decides():

@@ -80,6 +80,27 @@ def test_a_step_is_the_update_of_the_adversarial_batch(weights):
     assert np.max(np.abs(natural.get_weights()[0] - model.get_weights()[0])) > 1e-4
 
 
+def test_labels_in_a_column_are_the_same_labels():
+    """As keras.datasets.cifar10 has them."""
+    model, expected = classifier(), classifier()
+    options = {"natural_accuracy_every": 1, "metrics": ["accuracy"]}
+    histories = [fit(trainer_of(m, **options), y=y) for m, y in ((expected, Y), (model, Y[:, np.newaxis]))]
+    assert_same_weights(model, expected)
+    for name, value in histories[0].items():
+        assert histories[1][name] == pytest.approx(value)
+
+
+def test_labels_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"labels must be class numbers \[B\] or \[B, 1\], got shape \(12, 3\)"):
+        fit(trainer_of(classifier()), y=np.eye(3, dtype=np.float32)[Y])
+
+
+def test_accumulated_gradients_are_refused():
+    trainer = AdversarialTrainer(classifier(), PGD_3, seed=0)
+    with pytest.raises(ValueError, match="optimizer must not have gradient_accumulation_steps"):
+        trainer.compile(keras.optimizers.Adam(gradient_accumulation_steps=2), "sparse_categorical_crossentropy")
+
+
 def test_without_an_attack_it_is_natural_training():
     model, expected = (classifier(layers.BatchNormalization()) for _ in range(2))
     history = fit(trainer_of(model, attack=None), batch_size=4, epochs=2)

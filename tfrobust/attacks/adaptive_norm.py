@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfrobust import seeds
 from tfrobust.attacks.base import LogitsFn, gradient_and_logits
 from tfrobust.attacks.compaction import fooled
-from tfrobust.attacks.minimum_norm import MinimumNorm
+from tfrobust.attacks.minimum_norm import MinimumNorm, confirmed
 from tfrobust.losses import LossFn, Targeted
 from tfrobust.shapes import choose, largest
 from tfrobust.threat_models import ThreatModel
@@ -102,12 +102,16 @@ def search(
 
     count = tf.shape(x)[0]
     nearest = MinimumNorm(x, tf.fill([count], math.inf), tf.zeros([count], tf.bool))
+    if judge_fn is not None:
+        at_once = (tf.argmax(judge_fn(x), axis=-1) == y) == attack.targeted
+        nearest = MinimumNorm(x, tf.where(at_once, 0.0, math.inf), at_once)
     start = (tf.constant(0), x, tf.fill([count], float(epsilon)), nearest)
     _, x_adv, _, nearest = tf.while_loop(
         lambda step, *_: step < attack.steps, body, start, maximum_iterations=attack.steps, parallel_iterations=1
     )
     nearest = judge(x_adv, threat.distance(x_adv, x), logits_fn(x_adv), nearest)[1]
-    return nearest._replace(x_adv=tf.stop_gradient(nearest.x_adv))
+    nearest = nearest._replace(x_adv=tf.stop_gradient(nearest.x_adv))
+    return confirmed(nearest, x, y, judge_fn, attack.targeted) if judge_fn else nearest
 
 
 def farthest(attack: Configuration, x: tf.Tensor) -> tf.Tensor:

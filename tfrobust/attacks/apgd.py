@@ -30,7 +30,7 @@ class APGD:
         x_{t+1} = project(x_t + 0.75 (z_{t+1} - x_t) + 0.25 (x_t - x_{t-1}))
 
     The first step size is 2 epsilon. At checkpoints that come ever closer (after 22, 41, 57, ... of 100 steps) an
-    example whose loss rose in fewer than `rho` of the steps, or whose best loss has not moved since a checkpoint that
+    example whose loss rose in no more than `rho` of the steps, or whose best loss has not moved since a checkpoint that
     kept its step, goes on from its best point with half the step. In l1 steps are sparse instead, see `apgd_steps`.
     As in the published code, except that an example stops as soon as it is fooled, which changes no count.
 
@@ -40,7 +40,7 @@ class APGD:
       loss: ascended; with `targets`, a loss of (logits, (labels, targets)).
       restarts: random starts, 1 or more; for each target, where there are any.
       targets: aim at so many classes in turn, the likeliest first, from 0 (untargeted). No more than there are.
-      rho: least fraction of rising steps that keeps the step size, from 0 to 1.
+      rho: fraction of rising steps above which the step size is kept, from 0 to 1.
       eot_samples: gradients that are averaged in each step, for randomised classifiers.
 
     An example is done when `judge_fn` misclassifies it. The result of one that is not fooled is the point of largest

@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfrobust import losses
 from tfrobust.attacks.base import LogitsFn, gradient_and_logits, require
 from tfrobust.attacks.compaction import SHAPES, State, fooled
-from tfrobust.attacks.minimum_norm import MinimumNorm
+from tfrobust.attacks.minimum_norm import MinimumNorm, confirmed
 from tfrobust.shapes import choose, column_of
 from tfrobust.threat_models import ThreatModel
 
@@ -143,13 +143,8 @@ def descend(
     state |= dict.fromkeys(("lowest", "lately"), tf.fill([count], math.inf))
     state |= {"step": tf.zeros([count], tf.int32), "found": tf.zeros([count], tf.bool)}
     state = _until_done(step, _begun(state, tf.ones([count], tf.bool)))
-    success = tf.math.is_finite(state["distance"])
-    if judge_fn is not None:
-        # In a batch of another size its rounding may differ: the last word is on the images as they are returned.
-        right = (tf.argmax(judge_fn(state["x_adv"]), axis=-1) == y) == attack.targeted
-        success &= right
-    x_adv = choose(success, state["x_adv"], x)
-    return MinimumNorm(tf.stop_gradient(x_adv), tf.where(success, state["distance"], math.inf), success)
+    found = MinimumNorm(tf.stop_gradient(state["x_adv"]), state["distance"], tf.math.is_finite(state["distance"]))
+    return confirmed(found, x, y, judge_fn, attack.targeted) if judge_fn else found
 
 
 def _watched(attack, period, state, loss):

@@ -1,6 +1,7 @@
 """Attacks without a budget: the smallest change that alters the class, and how they fit a threat model."""
 
 import dataclasses
+import math
 from typing import Literal, NamedTuple, Protocol
 
 import tensorflow as tf
@@ -42,6 +43,15 @@ class MinimumNormAttack(Protocol):
             image that is returned: give them where `logits_fn` is an approximation of the model.
         """
         ...
+
+
+def confirmed(
+    found: MinimumNorm, x: tf.Tensor, y: tf.Tensor, judge_fn: LogitsFn, targeted: bool = False
+) -> MinimumNorm:
+    """`found` less the images that are not adversarial in the batch as it is returned: where `judge_fn` saw them in a
+    batch of another size, its rounding may have differed."""
+    success = found.success & ((tf.argmax(judge_fn(found.x_adv), axis=-1) == y) == targeted)
+    return MinimumNorm(choose(success, found.x_adv, x), tf.where(success, found.distance, math.inf), success)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,8 +86,14 @@ class AdversarialTrainer(keras.Model):
 
     def compile(self, *args, jit_compile="auto", **kwargs):
         """As `keras.Model.compile`, but "auto" never chooses XLA, whose convolutions are several times slower than
-        oneDNN's on a CPU."""
+        oneDNN's on a CPU.
+
+        Raises:
+          ValueError: for an optimizer that accumulates gradients, whose count of updates does not tell steps apart.
+        """
         super().compile(*args, jit_compile=False if jit_compile == "auto" else jit_compile, **kwargs)
+        if getattr(self.optimizer, "gradient_accumulation_steps", None):
+            raise ValueError("optimizer must not have gradient_accumulation_steps: noise is drawn by count of updates")
 
     def call(self, x, training=False):
         """Logits [B, K] of pixels [B, H, W, C]; of a pair in training, those of the attacked images."""
@@ -128,8 +134,18 @@ class AdversarialTrainer(keras.Model):
         return loss + self.weight_decay / replicas * tf.add_n(squares)
 
     def train_step(self, data):
-        """One update on the adversarial batch made of `data`: pixels, labels and, if any, sample weights."""
+        """One update on the adversarial batch made of `data`: pixels, labels and, if any, sample weights.
+
+        Labels are class numbers [B], or [B, 1] as in keras.datasets.
+
+        Raises:
+          ValueError: for labels of another shape.
+        """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if y.shape.rank == 2 and y.shape[1] == 1:
+            y = tf.squeeze(y, axis=1)
+        if y.shape.rank not in (1, None):
+            raise ValueError(f"labels must be class numbers [B] or [B, 1], got shape {y.shape}")
         if self.natural_accuracy_every:
             self._measure_natural_accuracy(x, y)
         return super().train_step(((self.perturb(x, y), x), y, sample_weight))
