@@ -103,7 +103,6 @@ EVAL_BATCH_SIZE = flags.DEFINE_integer(
 
 def run(main) -> None:
     """`app.run` for a binary: parses its flags and its --config, then `guarded`."""
-
     app.run(lambda argv: guarded(main, argv), flags_parser=parse)
 
 
@@ -238,7 +237,8 @@ def device():
 
 
 def _exit_with(error):
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    # absl begins some of its own in capitals.
+    print("error:", " ".join(str(error).removeprefix("ERROR:: ").split()), file=sys.stderr)
     sys.exit(1)
 
 

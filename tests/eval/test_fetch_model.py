@@ -92,12 +92,18 @@ def test_names(capsys, names):
     assert "name must be one of mnist_natural, mnist_adv_trained, mnist_secret, cifar10_natural" in errors
 
 
-def test_a_wrong_flag_gets_one_line(capsys):
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--outputdir=x", "error: Unknown command line flag 'outputdir'"),
+        ("--flagfile=nowhere", "error: Unable to open flagfile"),
+    ],
+)
+def test_a_wrong_flag_gets_one_line(capsys, argument, message):
     with pytest.raises(SystemExit) as stopped:
-        common.parse(["eval.fetch_model", "mnist_secret", "--outputdir=x"])
+        common.parse(["eval.fetch_model", "mnist_secret", argument])
     errors = capsys.readouterr().err
-    assert stopped.value.code == 1 and errors.startswith("error: Unknown command line flag 'outputdir'")
-    assert errors.count("\n") == 1
+    assert stopped.value.code == 1 and errors.startswith(message) and errors.count("\n") == 1
 
 
 def test_the_command_takes_a_name():
