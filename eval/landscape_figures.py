@@ -43,7 +43,7 @@ def draw_traces(path: str, settings, rows) -> None:
             axes.plot(steps, losses, color=f"C{index}", linewidth=0.8, alpha=0.7)
         axes.set(xlabel="PGD iterations", title=f"{model}, {len(lines)} restarts")
         # Margins may be negative.
-        if axes.get_ylim()[1] > 0:
+        if min(loss for points in lines.values() for _, loss in points) >= 0:
             axes.set_ylim(bottom=0)
     panels[0].set_ylabel("loss")
     figures.save(figure, path)

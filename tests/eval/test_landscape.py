@@ -3,12 +3,11 @@
 import csv
 import itertools
 
-import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from eval import common, figures, landscape
+from eval import common, figures, landscape, landscape_figures
 from tests.eval.pages import Page
 
 QUICK = ["--dataset=digits", "--num_eval_examples=2", "--k=5", "--a=0.05", "--epsilon=0.1", "--surface_points=5"]
@@ -71,15 +70,25 @@ def test_it_goes_on_within_the_restarts_of_an_image(digits_model, tmp_path, monk
     assert rows_of(tmp_path / "parts.csv") == rows_of(tmp_path / "whole.csv")
 
 
-def test_losses_below_0_are_in_the_picture(digits_model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("sign", [1, -1])
+def test_all_losses_are_in_the_picture(monkeypatch, sign):
+    """Margins up to kappa are below 0, and may reach it."""
     drawn = []
     monkeypatch.setattr(figures, "save", lambda figure, path: drawn.append(figure))
-    few = ["--num_eval_examples=1", "--restarts=3", "--loss_func=cw"]
-    call(f"--models={digits_model}", *few, f"--output={tmp_path}/margins")
-    traces = next(figure for figure in drawn if "PGD iterations" in figure.axes[0].get_xlabel())
-    low, high = traces.axes[0].get_ylim()
-    values = np.concatenate([line.get_ydata() for line in traces.axes[0].get_lines()])
-    assert values.min() < 0 and low <= values.min() <= values.max() <= high
+    settings = {
+        "restarts": 1,
+        "epsilon": 0.3,
+        "steps": 2,
+        "step_size": 0.1,
+        "dataset": "digits",
+        "norm": "linf",
+        "seed": 0,
+    }
+    one = {"model": "m", "image": 0, "restart": 0}
+    rows = [{**one, "step": step, "loss": sign * loss} for step, loss in enumerate((20, 5, 0))]
+    landscape_figures.draw_traces("traces.png", settings, rows)
+    low, high = drawn[0].axes[0].get_ylim()
+    assert low <= min(0, 20 * sign) and high >= max(0, 20 * sign)
 
 
 @pytest.mark.parametrize(
