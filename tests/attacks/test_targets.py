@@ -96,6 +96,16 @@ def test_restarts_count_reaching_the_target_as_success():
     np.testing.assert_array_equal(attack(linear, x, y, seed=2), expected)
 
 
+def test_restarts_prefer_another_wrong_class_to_the_right_one_with_the_target_close():
+    # Dark pixels are class 1, the label, and nearly class 0, the target; bright ones are class 2.
+    def logits_fn(x):
+        return tf.where(tf.reshape(x, [-1, 1]) > 0.5, [[-5.0, 0.0, 1.0]], [[0.9, 1.0, 0.0]]) + 0 * x[:, 0, 0]
+
+    x, y = tf.fill([5, 1, 1, 1], 0.5), tf.fill([5], 1)
+    attack = TargetedPGD(PGD(ThreatModel("linf", 0.5), 1, 0.0, loss=losses.margin, restarts=10))
+    assert np.all(attack(logits_fn, x, y, seed=0) > 0.5)
+
+
 def test_target_comes_from_the_judge():
     # To the judge, class 2 is the runner-up of class 1.
     x, y = tf.fill([1, 1, 3, 1], 0.5), tf.constant([1])

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfrobust import losses, seeds
 from tfrobust.attacks.base import LogitsFn, input_gradient, require
+from tfrobust.shapes import choose
 from tfrobust.threat_models import ThreatModel
 
 
@@ -90,27 +91,36 @@ class PGD:
           x_adv, of the shape and dtype of `x`, within epsilon of `x` and within bounds.
         """
         x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+
+        def success(logits):
+            margin = losses.margin(logits, y)
+            return tf.cast(margin < 0 if isinstance(self.loss, losses.Targeted) else margin > 0, tf.int32)
+
+        return self.worst_run(logits_fn, x, y, success, seed=seed, judge_fn=judge_fn)
+
+    def worst_run(
+        self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, rank_fn, *, seed, judge_fn: LogitsFn | None = None
+    ) -> tf.Tensor:
+        """As `__call__`, but that `rank_fn` says how far each run has come: logits [B, K] -> int32 [B], 0 or more.
+
+        An example keeps the run of highest rank, and of those the one with the highest loss.
+        """
         if self.restarts == 1:
             return self._run(logits_fn, x, y, seeds.fold_in(seed, 0))
         judge_fn = judge_fn or logits_fn
-        targeted = isinstance(self.loss, losses.Targeted)
 
-        def harm(x_adv):
-            logits = judge_fn(x_adv)
-            margin = losses.margin(logits, y)
-            return self.loss(logits, y), (margin < 0) if targeted else (margin > 0)
-
-        def body(restart, best_x, best_loss, best_fooled):
+        def body(restart, best_x, best_loss, best_rank):
             x_adv = self._run(logits_fn, x, y, seeds.fold_in(seed, restart))
-            loss, fooled = harm(x_adv)
-            better = (fooled & ~best_fooled) | ((fooled == best_fooled) & (loss > best_loss))
+            logits = judge_fn(x_adv)
+            loss, rank = self.loss(logits, y), rank_fn(logits)
+            better = (rank > best_rank) | ((rank == best_rank) & (loss > best_loss))
             # NaN compares as false: left to that, an attack that broke down would pass for a robust example.
             better |= tf.math.is_nan(loss) | tf.reduce_any(tf.math.is_nan(x_adv), axis=list(range(1, x.shape.rank)))
-            best_x = tf.where(tf.reshape(better, [-1] + [1] * (x.shape.rank - 1)), x_adv, best_x)
-            return restart + 1, best_x, tf.where(better, loss, best_loss), best_fooled | fooled
+            best_x, best_loss = choose(better, x_adv, best_x), tf.where(better, loss, best_loss)
+            return restart + 1, best_x, best_loss, tf.maximum(rank, best_rank)
 
         count = tf.shape(x)[0]
-        start = (tf.constant(0), x, tf.fill([count], -math.inf), tf.fill([count], False))
+        start = (tf.constant(0), x, tf.fill([count], -math.inf), tf.zeros([count], tf.int32))
         # Restarts one after the other: memory does not grow with their number.
         return tf.while_loop(lambda restart, *_: restart < self.restarts, body, start, parallel_iterations=1)[1]
 

@@ -54,6 +54,9 @@ def next_class(logits: tf.Tensor, y: tf.Tensor, seed) -> tf.Tensor:
 class TargetedPGD:
     """PGD toward a target class: descends the loss of the target instead of ascending the label's.
 
+    With several restarts an example keeps one that has reached the target before one in another wrong class, and that
+    before one that is still right; of equals the one with the highest loss.
+
     Attributes:
       attack: its `loss` is wrapped in `losses.Targeted`.
       target: how each example's target is chosen from its clean logits.
@@ -78,7 +81,12 @@ class TargetedPGD:
         x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
         target = self.target((judge_fn or logits_fn)(x), y, seeds.fold_in(seed, -1))
         attack = dataclasses.replace(self.attack, loss=losses.Targeted(self.attack.loss))
-        return attack(logits_fn, x, target, seed=seed, judge_fn=judge_fn)
+
+        def success(logits):
+            found = tf.argmax(logits, axis=-1)
+            return tf.cast(found != y, tf.int32) + tf.cast(found == target, tf.int32)
+
+        return attack.worst_run(logits_fn, x, target, success, seed=seed, judge_fn=judge_fn)
 
 
 def _without_label(logits, y, fill):
