@@ -44,6 +44,17 @@ def test_checkpoints_are_those_of_the_paper():
             assert sum(part for _, part in apgd_steps.phases(norm, steps)) == steps
 
 
+def test_l1_begins_with_two_thirds_of_the_pixels_that_the_start_has_changed():
+    # As in the published code, in every phase: what an earlier one has found to be sparse stays so.
+    x = tf.fill([3, 2, 3, 1], 0.5)
+    changed = tf.reshape(tf.constant([[0.1] * 6, [0.1, -0.1, 0.1, 0, 0, 0], [0] * 6]), x.shape)
+    zeros = tf.zeros([3])
+    state = {"x": x, "best_x": x + changed, "loss": zeros, "best_loss": zeros, "rises": zeros, "claimed": zeros > 0}
+    begun = apgd_steps.begin(ThreatModel("l1", 2.0), state)
+    np.testing.assert_allclose(begun["coordinates"], [4.0, 2.0, 0.0])
+    np.testing.assert_allclose(begun["support"], [6.0, 3.0, 0.0])
+
+
 def test_first_steps_by_hand():
     # One pixel and logits (0, z): the cross-entropy of class 0 rises with z. From x = 0.5 and epsilon 0.2 the first
     # step of 2 epsilon ends at the wall of the ball, 0.7, from wherever it starts; there the margin is largest.

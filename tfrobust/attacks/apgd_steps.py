@@ -10,9 +10,9 @@ from tfrobust.threat_models import ThreatModel
 
 MOMENTUM = 0.25
 
-# l1: the fraction of pixels in the first steps, what a step without progress is divided by, the most it may be divided
-# by in all, the shrinkage of the support that counts as progress, and the support's next size relative to the present.
-FIRST_SUPPORT, L1_DIVISOR, L1_LEAST, L1_PROGRESS, L1_SHRINK = 0.2, 1.5, 10.0, 0.95, 1.5
+# l1: what a step without progress is divided by, the most it may be divided by in all, the shrinkage of the support
+# that counts as progress, and what the support is divided by for the number of pixels in a step.
+L1_DIVISOR, L1_LEAST, L1_PROGRESS, L1_SHRINK = 1.5, 10.0, 0.95, 1.5
 
 
 def start(threat: ThreatModel, x: tf.Tensor, seed) -> tf.Tensor:
@@ -49,16 +49,15 @@ def round_lengths(norm: str, steps: int) -> list[int]:
 
 def begin(threat: ThreatModel, state: dict) -> dict:
     """Adds what checkpoints need to the state at the start, whose best point is the start."""
-    pixels = tf.cast(tf.size(state["x"]) / tf.maximum(tf.shape(state["x"])[0], 1), tf.float32)
-    ones = tf.ones_like(state["loss"])
+    ones, support = tf.ones_like(state["loss"]), _support(state)
     return {
         **state,
         "rises": tf.zeros_like(state["rises"]),
         "step_size": ones * (threat.epsilon if threat.norm == "l1" else 2 * threat.epsilon),
         "checked_loss": state["best_loss"],
         "reduced": tf.ones_like(state["claimed"]),
-        "coordinates": ones * FIRST_SUPPORT * pixels,
-        "support": ones * pixels,
+        "coordinates": support / L1_SHRINK,
+        "support": support,
     }
 
 
@@ -90,8 +89,7 @@ def checkpoint(threat: ThreatModel, state: dict, length: tf.Tensor, rho: float) 
 
 def _l1_checkpoint(threat, state):
     """As many pixels in the next steps as the best change has, less a third; full steps as long as they get fewer."""
-    changed = tf.reshape(tf.abs(state["best_x"] - state["x"]) > 0, [tf.shape(state["x"])[0], -1])
-    support = tf.reduce_sum(tf.cast(changed, tf.float32), axis=1)
+    support = _support(state)
     sparser = support < L1_PROGRESS * state["support"]
     shorter = tf.maximum(state["step_size"] / L1_DIVISOR, threat.epsilon / L1_LEAST)
     return {
@@ -100,6 +98,12 @@ def _l1_checkpoint(threat, state):
         "coordinates": support / L1_SHRINK,
         "support": support,
     }
+
+
+def _support(state):
+    """How many pixels the best point of each example has changed, float32 [B]."""
+    changed = tf.reshape(state["best_x"] != state["x"], [tf.shape(state["x"])[0], -1])
+    return tf.reduce_sum(tf.cast(changed, tf.float32), axis=1)
 
 
 def _restarted(state, where):
