@@ -209,6 +209,18 @@ class _Examples:
             yield indices[batch], min(size, len(indices) - start)
 
 
+def require_finite_images(name: str, x_adv: np.ndarray) -> None:
+    """Raises InvalidAdversarialExampleError if there is NaN or infinity among pixels that the attack `name` returned.
+
+    An image like the natural one in its place would pass for one that no attack moves.
+    """
+    bad = int(np.sum(~np.isfinite(x_adv).reshape(len(x_adv), -1).all(axis=1)))
+    if bad:
+        raise InvalidAdversarialExampleError(
+            f"{name} returned images that are not finite, {bad} of {len(x_adv)}, as it does where gradients are not"
+        )
+
+
 def _common_threat(attacks):
     threats = {attack.threat for attack in attacks.values()}
     if len(threats) != 1:
@@ -227,8 +239,7 @@ def _verify(name, x_adv, distance, threat):
     if not len(x_adv):
         return
     low, high = threat.bounds
-    if not np.isfinite(x_adv).all():
-        raise InvalidAdversarialExampleError(f"{name} returned images that are not finite")
+    require_finite_images(name, x_adv)
     if x_adv.min() < low or x_adv.max() > high:
         raise InvalidAdversarialExampleError(
             f"{name} returned pixels in [{x_adv.min():g}, {x_adv.max():g}], allowed are {list(threat.bounds)}"

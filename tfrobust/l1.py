@@ -52,7 +52,8 @@ def sparse_sign(gradient: tf.Tensor, coordinates: tf.Tensor | None = None) -> tf
     """Signs of the entries of largest magnitude, scaled to an l1 norm of 1: [B, ...] -> [B, ...].
 
     Args:
-      gradient: [B, ...]; 0 where it is 0 throughout. Entries as large as the last one that takes part do so too.
+      gradient: [B, ...]; 0 where it is 0 throughout, NaN where an entry is. Entries as large as the last one that takes
+        part do so too.
       coordinates: [B], how many entries of each example; by default 1 %, at least one.
     """
     size = tf.abs(gradient)
@@ -62,5 +63,7 @@ def sparse_sign(gradient: tf.Tensor, coordinates: tf.Tensor | None = None) -> tf
         coordinates = tf.fill([tf.shape(flat)[0]], tf.maximum(count // 100, 1))
     coordinates = tf.clip_by_value(tf.cast(coordinates, tf.int32), 1, count)
     smallest = tf.gather(tf.sort(flat, axis=1), count - coordinates, batch_dims=1)
-    sign = tf.where(size >= column_of(smallest, size), tf.sign(gradient), 0.0)
+    # NaN, which compares as false, takes part, or an attack that broke down would seem to go on.
+    takes_part = (size >= column_of(smallest, size)) | tf.math.is_nan(size)
+    sign = tf.where(takes_part, tf.sign(gradient), 0.0)
     return tf.math.divide_no_nan(sign, sum_l1(sign))

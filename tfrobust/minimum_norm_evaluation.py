@@ -17,7 +17,7 @@ from tfrobust import seeds
 from tfrobust.attacks.base import LogitsFn, describe
 from tfrobust.attacks.minimum_norm import MinimumNormAttack
 from tfrobust.checks import check_classifier, check_examples, require_integer, require_logits
-from tfrobust.evaluation import InvalidAdversarialExampleError
+from tfrobust.evaluation import InvalidAdversarialExampleError, require_finite_images
 from tfrobust.precision import Precision, functions
 from tfrobust.threat_models import ThreatModel
 
@@ -202,7 +202,8 @@ def evaluate_minimum_norm(
 def _check(name, x_adv, distance, claimed, success, wrong, bounds):
     """An image that is taken for adversarial must be so, where the attack says it is."""
     found = x_adv[success]
-    if not np.isfinite(x_adv).all() or (len(found) and (found.min() < bounds[0] or found.max() > bounds[1])):
+    require_finite_images(name, x_adv)
+    if len(found) and (found.min() < bounds[0] or found.max() > bounds[1]):
         raise InvalidAdversarialExampleError(f"{name} returned pixels outside of {list(bounds)}")
     if np.any(success & ~wrong):
         raise InvalidAdversarialExampleError(

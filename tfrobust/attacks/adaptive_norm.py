@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfrobust import seeds
 from tfrobust.attacks.base import LogitsFn, gradient_and_logits
 from tfrobust.attacks.compaction import fooled
-from tfrobust.attacks.minimum_norm import MinimumNorm, confirmed
+from tfrobust.attacks.minimum_norm import MinimumNorm, confirmed, shown_broken
 from tfrobust.losses import LossFn, Targeted
 from tfrobust.shapes import choose, largest
 from tfrobust.threat_models import ThreatModel
@@ -109,9 +109,13 @@ def search(
     _, x_adv, _, nearest = tf.while_loop(
         lambda step, *_: step < attack.steps, body, start, maximum_iterations=attack.steps, parallel_iterations=1
     )
-    nearest = judge(x_adv, threat.distance(x_adv, x), logits_fn(x_adv), nearest)[1]
+    distance = threat.distance(x_adv, x)
+    nearest = judge(x_adv, distance, logits_fn(x_adv), nearest)[1]
     nearest = nearest._replace(x_adv=tf.stop_gradient(nearest.x_adv))
-    return confirmed(nearest, x, y, judge_fn, attack.targeted) if judge_fn else nearest
+    if judge_fn:
+        nearest = confirmed(nearest, x, y, judge_fn, attack.targeted)
+    # A gradient that is NaN makes all later points so.
+    return shown_broken(nearest, tf.math.is_nan(distance))
 
 
 def farthest(attack: Configuration, x: tf.Tensor) -> tf.Tensor:

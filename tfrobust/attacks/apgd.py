@@ -5,6 +5,7 @@ apgd_t(ThreatModel("linf", 0.3))(model, x, y, seed=0)         # targeted DLR, th
 """
 
 import dataclasses
+import math
 import warnings
 
 import tensorflow as tf
@@ -15,7 +16,7 @@ from tfrobust.attacks.base import LogitsFn, describe, gradient_and_logits, requi
 from tfrobust.attacks.compaction import first_success, run_rounds
 from tfrobust.attacks.targets import ranked_targets
 from tfrobust.losses import LossFn
-from tfrobust.shapes import choose
+from tfrobust.shapes import choose, largest
 from tfrobust.threat_models import ThreatModel
 
 # Losses that need more classes than a classifier may have, and what takes their place.
@@ -124,9 +125,16 @@ class APGD:
             labels = tuple(state[name] for name in names)
             labels = labels if target else labels[0]
             gradient, logits, value = self._mean_gradient(logits_fn, loss, x_new, labels)
-            better, margin = value > state["best_loss"], losses.margin(logits, state["y"])
+            # A classifier may be blind to a pixel that is NaN.
+            broken = tf.math.is_nan(tf.reshape(largest(x_new), [-1]))
+            value, margin = (tf.where(broken, math.nan, part) for part in (value, losses.margin(logits, state["y"])))
+            better = value > state["best_loss"]
             harm = tf.where(claims, margin, value)
-            harder = harm > state["harm"]
+            # Left to comparisons, which NaN never wins, an example whose gradients broke down would pass for a robust
+            # one. So NaN stays, unless the attack succeeds all the same.
+            success, succeeded = (claims & (lead > 0) for lead in (margin, state["harm"]))
+            harder = (harm > state["harm"]) | (tf.math.is_nan(harm) & ~succeeded)
+            harder = tf.where(tf.math.is_nan(state["harm"]), success | tf.math.is_nan(harm), harder)
             return {
                 **state,
                 "x_now": x_new,
@@ -138,7 +146,7 @@ class APGD:
                 "best_gradient": choose(better, gradient, state["best_gradient"]),
                 "harm": tf.where(harder, harm, state["harm"]),
                 "x_adv": choose(harder, x_new, state["x_adv"]),
-                "claimed": state["claimed"] | ((margin > 0) & claims),
+                "claimed": state["claimed"] | success,
             }
 
         lowest = tf.fill(tf.shape(y), -float("inf"))

@@ -19,8 +19,8 @@ import tensorflow as tf
 from tfrobust import losses
 from tfrobust.attacks.base import LogitsFn, gradient_and_logits, require
 from tfrobust.attacks.compaction import SHAPES, State, fooled
-from tfrobust.attacks.minimum_norm import MinimumNorm, confirmed
-from tfrobust.shapes import choose, column_of
+from tfrobust.attacks.minimum_norm import MinimumNorm, confirmed, shown_broken
+from tfrobust.shapes import choose, column_of, largest
 from tfrobust.threat_models import ThreatModel
 
 # Adam, as in Kingma and Ba 2015.
@@ -131,7 +131,10 @@ def descend(
         state = nearest(state, x_adv, logits)
         size, size_gradient = penalty((x_adv - state["x"]) / width, state)
         const = column_of(tf.cast(state["const"], x.dtype), x)
+        # What has become NaN stays so for the rest of the attempt.
+        broken = tf.math.is_nan(tf.reshape(largest(gradient), [-1]))
         state, over = _watched(attack, period, state, size + state["const"] * gap)
+        state, over = {**state, "broken": state["broken"] | broken}, over | broken
         state = _adam(state, slope * (const * gradient + size_gradient / width), attack.learning_rate)
         state, anew = follow(state, over)
         return _begun(state, anew)
@@ -141,10 +144,12 @@ def descend(
     state = {"x": x, "y": y, "w": to_tanh_space(x, attack.bounds), "m": x, "v": x, "x_adv": x, "done": at_once, **more}
     state |= {"const": tf.fill([count], float(attack.initial_const)), "distance": tf.where(at_once, 0.0, math.inf)}
     state |= dict.fromkeys(("lowest", "lately"), tf.fill([count], math.inf))
-    state |= {"step": tf.zeros([count], tf.int32), "found": tf.zeros([count], tf.bool)}
+    state |= {"step": tf.zeros([count], tf.int32)} | dict.fromkeys(("found", "broken"), tf.zeros([count], tf.bool))
     state = _until_done(step, _begun(state, tf.ones([count], tf.bool)))
     found = MinimumNorm(tf.stop_gradient(state["x_adv"]), state["distance"], tf.math.is_finite(state["distance"]))
-    return confirmed(found, x, y, judge_fn, attack.targeted) if judge_fn else found
+    if judge_fn:
+        found = confirmed(found, x, y, judge_fn, attack.targeted)
+    return shown_broken(found, state["broken"])
 
 
 def _watched(attack, period, state, loss):

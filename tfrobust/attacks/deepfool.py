@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfrobust.attacks.base import LogitsFn, require, require_norm
 from tfrobust.attacks.compaction import run_rounds
 from tfrobust.attacks.hyperplanes import step_along
-from tfrobust.attacks.minimum_norm import MinimumNorm, confirmed
+from tfrobust.attacks.minimum_norm import MinimumNorm, confirmed, shown_broken
 from tfrobust.attacks.nearest_boundary import nearest_boundary
 from tfrobust.attacks.targets import ranked_targets
 from tfrobust.shapes import choose
@@ -82,9 +82,12 @@ class DeepFool:
 
         state = {"x_adv": x, "y": y, "others": ranked_targets(logits, y, candidates - 1), "claimed": at_once}
         x_adv, success = run_rounds(advance, state, rounds=self.steps, judge_fn=judge_fn)
+        broken = tf.math.is_nan(ThreatModel(self.norm, 0.0, self.bounds).distance(x_adv, x))
+        success &= ~broken
         x_adv = choose(success & ~at_once, x_adv, x)
         distance = ThreatModel(self.norm, 0.0, self.bounds).distance(x_adv, x)
-        return confirmed(MinimumNorm(tf.stop_gradient(x_adv), distance, success | at_once), x, y, judge_fn)
+        found = confirmed(MinimumNorm(tf.stop_gradient(x_adv), distance, success | at_once), x, y, judge_fn)
+        return shown_broken(found, broken)
 
     def _step(self, logits_fn, x_adv, y, others):
         """The next image of each example, whose other candidate classes are `others` [B, C]."""

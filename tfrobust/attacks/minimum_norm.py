@@ -16,7 +16,8 @@ class MinimumNorm(NamedTuple):
 
     Attributes:
       x_adv: the nearest adversarial image of each example, of the shape and dtype of x; x itself where none was found.
-      distance: float32 [B], its distance from x in the attack's norm; infinity where none was found.
+        NaN where none was found because gradients are: x would pass for a robust example.
+      distance: float32 [B], its distance from x in the attack's norm; infinity where none was found, or NaN.
       success: bool [B], whether one was found. An image that is misclassified as it is counts, at distance 0.
     """
 
@@ -49,14 +50,26 @@ def confirmed(
     found: MinimumNorm, x: tf.Tensor, y: tf.Tensor, judge_fn: LogitsFn, targeted: bool = False
 ) -> MinimumNorm:
     """`found` less the images that are not adversarial in the batch as it is returned: where `judge_fn` saw them in a
-    batch of another size, its rounding may have differed."""
+    batch of another size, its rounding may have differed. What is NaN stays so."""
     success = found.success & ((tf.argmax(judge_fn(found.x_adv), axis=-1) == y) == targeted)
-    return MinimumNorm(choose(success, found.x_adv, x), tf.where(success, found.distance, math.inf), success)
+    kept = success | tf.math.is_nan(found.distance)
+    return MinimumNorm(choose(kept, found.x_adv, x), tf.where(kept, found.distance, math.inf), success)
+
+
+def shown_broken(found: MinimumNorm, broken: tf.Tensor) -> MinimumNorm:
+    """`found` with NaN for image and distance where none was found and gradients were NaN: `broken`, bool [B]."""
+    broken &= ~found.success
+    nothing = tf.constant(math.nan, found.x_adv.dtype)
+    return MinimumNorm(
+        choose(broken, nothing * tf.ones_like(found.x_adv), found.x_adv),
+        tf.where(broken, math.nan, found.distance),
+        found.success,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class WithinBall:
-    """A minimum-norm attack as a norm-bounded one: its image where that lies within epsilon, and x elsewhere.
+    """A minimum-norm attack as a norm-bounded one: its image where that lies within epsilon or is NaN, and x elsewhere.
 
     Attributes:
       attack: looks for the nearest adversarial images.
@@ -80,4 +93,4 @@ class WithinBall:
     ) -> tf.Tensor:
         """x_adv of the shape and dtype of x [B, H, W, C]; see `pgd.PGD.__call__`."""
         found = self.attack.minimize(logits_fn, x, y, seed=seed, judge_fn=judge_fn)
-        return choose(found.distance <= self.threat.epsilon, found.x_adv, tf.convert_to_tensor(x))
+        return choose(found.distance > self.threat.epsilon, tf.convert_to_tensor(x), found.x_adv)

@@ -55,9 +55,11 @@ def nearest_boundary(
             if bounds is not None:
                 gradient = _within_bounds(gradient, x, bounds)
             new = distance_to_hyperplane(difference, gradient, norm)
-            nearest = choose(new < distance, gradient, nearest)
-            nearest_class = tf.where(new < distance, other, nearest_class)
-            distance = tf.minimum(new, distance)
+            # NaN is kept: what broke down is to be seen in the result.
+            nearer = (new < distance) | tf.math.is_nan(new)
+            nearest = choose(nearer, gradient, nearest)
+            nearest_class = tf.where(nearer, other, nearest_class)
+            distance = tf.where(nearer, new, distance)
         return distance, nearest, nearest_class
 
     if not tf.executing_eagerly():
