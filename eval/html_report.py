@@ -87,7 +87,7 @@ def write(
 
 def attack_table(report: reports.Report) -> list[Html]:
     """The attacks from the strongest to the weakest below the worst case, beside published numbers if there are any."""
-    paper = tables.published()
+    paper = tables.published(report.threat_model.norm, report.threat_model.epsilon)
     alone = all(row.num_attacked == report.num_examples for row in report.attacks)
     results = sorted(report.attacks, key=strength) if alone else report.attacks
     rows = [("worst case of all", report.robust_accuracy, None, None)]

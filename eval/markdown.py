@@ -106,8 +106,10 @@ def _rounded(cell):
 
 
 def _published(report):
-    flags = report["flags"]
-    return {} if flags["attacks"] is not None else madry_tables.PUBLISHED.get(flags["suite"], {})
+    flags, threat = report["flags"], report["threat_model"]
+    if flags["attacks"] is not None:
+        return {}
+    return madry_tables.published(flags["suite"], flags["dataset"], threat["norm"], threat["epsilon"])
 
 
 def _results(report):

@@ -17,7 +17,7 @@ def print_robustness_table(
       title: the classifier's name.
       arguments: go to `common.evaluate`.
     """
-    paper = published()
+    paper = published(threat.norm, threat.epsilon)
     width = max(len(name) for name in ("natural", *rows.attacks))
     examples = f"{len(test.labels)} test examples of {data_flags.DATASET.value}"
     print(f"{title}: {examples}, {threat.norm} epsilon {threat.epsilon:g}")
@@ -64,9 +64,12 @@ def print_robustness_table(
     )
 
 
-def published() -> dict[str, float]:
-    """The published accuracies of the rows of --suite; none where --attacks stands in its place."""
-    return {} if common.ATTACKS.value is not None else dict(madry_tables.PUBLISHED.get(common.SUITE.value, {}))
+def published(norm: str, epsilon: float) -> dict[str, float]:
+    """The published accuracies of the rows of --suite; none where --attacks stands in its place, nor for other data or
+    another threat model than theirs."""
+    if common.ATTACKS.value is not None:
+        return {}
+    return madry_tables.published(common.SUITE.value, data_flags.DATASET.value, norm, epsilon)
 
 
 def show_progress(name: str, done: int, total: int) -> None:

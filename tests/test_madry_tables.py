@@ -29,6 +29,15 @@ def test_rows_and_published_numbers_go_together():
         assert all(0 < accuracy < 1 for accuracy in PUBLISHED[name].values())
 
 
+def test_published_numbers_are_for_their_data_and_threat_model():
+    assert set(madry_tables.PUBLISHED_FOR) == set(PUBLISHED)
+    assert madry_tables.published("madry_table1", "mnist", "linf", 0.3) == PUBLISHED["madry_table1"]
+    assert madry_tables.published("madry_table2", "cifar10", "linf", 0.0314) == PUBLISHED["madry_table2"]
+    for other in (("digits", "linf", 0.3), ("mnist", "l2", 0.3), ("mnist", "linf", 0.25)):
+        assert madry_tables.published("madry_table1", *other) == {}
+    assert madry_tables.published("quick", "mnist", "linf", 0.3) == {}
+
+
 def test_table_2():
     rows = madry_tables.table2(CIFAR10)
     cw = losses.CWMargin(50)

@@ -8,6 +8,7 @@ another seed; A_nat is A's architecture trained on natural images; B is another 
 given are left out.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import keras
@@ -76,6 +77,24 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
         "PGD 20x10": 0.4521,
     },
 }
+
+# The data and the ball of these numbers.
+PUBLISHED_FOR: dict[str, tuple[str, ThreatModel]] = {
+    "mnist_table1_whitebox": ("mnist", ThreatModel("linf", 0.3)),
+    "madry_table1": ("mnist", ThreatModel("linf", 0.3)),
+    "madry_table2": ("cifar10", ThreatModel("linf", 8 / 255)),
+    "leaderboard_mnist": ("mnist", ThreatModel("linf", 0.3)),
+    "leaderboard_cifar10": ("cifar10", ThreatModel("linf", 8 / 255)),
+}
+
+
+def published(suite: str, dataset: str, norm: str, epsilon: float) -> dict[str, float]:
+    """The published accuracies of the rows of a suite; none where they are of other data or another threat model."""
+    known_dataset, known_threat = PUBLISHED_FOR.get(suite, (None, None))
+    if dataset != known_dataset or norm != known_threat.norm:
+        return {}
+    # 8/255 is often written with three digits.
+    return dict(PUBLISHED[suite]) if math.isclose(epsilon, known_threat.epsilon, rel_tol=2e-3) else {}
 
 
 def table1(

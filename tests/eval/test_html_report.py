@@ -12,7 +12,7 @@ from absl.testing import flagsaver
 
 from eval import common, fallen_examples, html_page, html_report, html_words, radius_sweep, robust_accuracy
 from tests.eval.pages import Page
-from tfrobust import datasets, reports, suites
+from tfrobust import datasets, madry_tables, reports, suites
 from tfrobust.attacks import PGD, Square, fgsm
 from tfrobust.attacks.deepfool import DeepFool
 from tfrobust.attacks.fmn import FMN
@@ -103,7 +103,8 @@ def test_smallest_changes(model, tmp_path, monkeypatch):
     assert "robust accuracy at linf epsilon 0.1" in found.text and len(found.images) > 6
 
 
-def test_published_numbers_stand_beside(digits_model, tmp_path):
+def test_published_numbers_stand_beside(digits_model, tmp_path, monkeypatch):
+    monkeypatch.setitem(madry_tables.PUBLISHED_FOR, "madry_table1", ("digits", ThreatModel("linf", 0.1)))
     page = tmp_path / "report.html"
     arguments = ["--suite=madry_table1", "--rows=FGSM", "--report_examples=0", "--nored_flags"]
     call(f"--model={digits_model}", *arguments, f"--report={page}")

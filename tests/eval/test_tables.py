@@ -7,6 +7,8 @@ from absl import flags
 from absl.testing import flagsaver
 
 from eval import common, robust_accuracy
+from tfrobust import madry_tables
+from tfrobust.threat_models import ThreatModel
 
 QUICK = ["--dataset=digits", "--num_eval_examples=20", "--epsilon=0.1", "--nored_flags", "--precision=float32"]
 
@@ -16,8 +18,9 @@ def call(*arguments):
     common.guarded(robust_accuracy.main, flags.FLAGS(["robust_accuracy", *QUICK, *arguments]))
 
 
-def test_table_2_with_one_source(digits_model, tmp_path, capsys):
+def test_table_2_with_one_source(digits_model, tmp_path, capsys, monkeypatch):
     path = tmp_path / "table.md"
+    monkeypatch.setitem(madry_tables.PUBLISHED_FOR, "madry_table2", ("digits", ThreatModel("linf", 0.1)))
     call(f"--model={digits_model}", "--suite=madry_table2", f"--source_aprime={digits_model}", f"--markdown={path}")
     printed = capsys.readouterr().out.splitlines()
     assert "without the rows of --source_anat, --source_b, which are not given" in printed
@@ -42,9 +45,10 @@ def test_a_table_without_published_numbers(digits_model, tmp_path, capsys):
     assert "| attack | accuracy | seconds |\n|---|---|---|\n| natural | " in path.read_text()
 
 
-def test_some_rows_of_a_suite(digits_model, capsys):
+def test_some_rows_of_a_suite_on_other_data(digits_model, capsys):
     call(f"--model={digits_model}", "--suite=madry_table2", "--rows=PGD 7*", "--rows=FGSM")
     printed = capsys.readouterr().out
+    assert "published" not in printed
     assert re.findall(r"^(FGSM|PGD|CW)", printed, re.M) == ["FGSM", "PGD"] and "\nPGD 7x1 " in printed
 
 
