@@ -76,6 +76,10 @@ def main() -> None:
         page(found)
         return
     foreign_flags.refuse(("suite", "rows", "attacks"), "eval.landscape, whose attack is PGD by --k and --a")
+    if common.PRECISION.value == "bfloat16":
+        raise ValueError(
+            "precision must be float32 in eval.landscape, which shows the model's own losses, got bfloat16"
+        )
     if not named_models.MODELS.value:
         raise ValueError("models must be one or more paths, separated by commas: --models=name=PATH,...")
     if data_flags.NUM_EVAL_EXAMPLES.value is None:

@@ -284,6 +284,25 @@ def test_the_precision_of_what_cannot_be_copied_is_float32():
     assert AttackTwin(own_functions(), "bfloat16").precision == "bfloat16"
 
 
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        # Nothing lies between the first layer of weights and the logits.
+        ([keras.layers.Flatten(), keras.layers.Dense(8), keras.layers.Dense(3)], "float32"),
+        ([keras.layers.Conv2D(3, 5), keras.layers.GlobalAveragePooling2D()], "float32"),
+        ([keras.layers.Conv2D(4, 5), keras.layers.Flatten(), keras.layers.Dense(3)], "bfloat16"),
+        ([keras.layers.Flatten(), *(keras.layers.Dense(width) for width in (8, 8, 3))], "bfloat16"),
+    ],
+)
+def test_precision_is_what_the_copy_computes_in(layers, expected):
+    classifier = keras.Sequential([keras.Input((28, 28, 1)), *layers])
+    twin = AttackTwin(classifier, "bfloat16")
+    assert twin.precision == expected
+    if expected == "float32":
+        x = images((28, 28, 1))
+        np.testing.assert_allclose(twin.logits_fn()(x), classifier(x, training=False), rtol=1e-5, atol=1e-5)
+
+
 def test_resolve(monkeypatch):
     assert precision.resolve("float32") == "float32" and precision.resolve("bfloat16") == "bfloat16"
     with pytest.raises(ValueError, match="precision must be 'auto', 'float32' or 'bfloat16', got 'float16'"):

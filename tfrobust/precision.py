@@ -87,9 +87,9 @@ class AttackTwin:
         self.precision = resolve(precision)
         self._classifier = classifier
         self._clone = _clone(classifier, self.precision)
-        if self._clone is None:
+        if self._clone is None or not any(_is_bfloat16(layer) for layer in self._clone.layers):
             self.precision = "float32"
-        else:
+        if self._clone is not None:
             # Layer by layer both have the same variables; which of them are trainable may change later.
             pairs = zip(self._clone.variables, classifier.variables, strict=True)
             self._source = {id(copy): original for copy, original in pairs}
@@ -191,7 +191,9 @@ def _clone(classifier, precision):
             # By its name Keras would find its own of that name, or none.
             config["activation"] = None
         if layer is weighted[0] and not _has_gpu() and FastInputGradientConv2D.fits(layer):
-            return FastInputGradientConv2D.from_config({**config, "output_dtype": precision})
+            # The logits, which are the result where no other layer has weights, stay in float32.
+            output_dtype = precision if first < last else "float32"
+            return FastInputGradientConv2D.from_config({**config, "output_dtype": output_dtype})
         if precision == "bfloat16" and first < order[id(layer)] < last:
             # Batch normalisation keeps its statistics in float32: steps of a moving average vanish in bfloat16.
             is_normalization = isinstance(layer, layers.BatchNormalization)
@@ -199,3 +201,7 @@ def _clone(classifier, precision):
         return type(layer).from_config(config)
 
     return keras.models.clone_model(classifier, clone_function=copy)
+
+
+def _is_bfloat16(layer):
+    return "bfloat16" in (layer.compute_dtype, getattr(layer, "output_dtype", None))

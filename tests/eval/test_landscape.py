@@ -99,6 +99,7 @@ def test_all_losses_are_in_the_picture(monkeypatch, sign):
         (["--models=a.keras", "--norm=l2"], "norm must be linf, epsilon above 0 and random_start true"),
         (["--models=a.keras", "--norandom_start"], "norm must be linf, epsilon above 0 and random_start true"),
         (["--models=a.keras", "--attacks=fgsm"], "attacks is not for eval.landscape, whose attack is PGD"),
+        (["--models=a.keras", "--precision=bfloat16"], "precision must be float32 in eval.landscape"),
         (["--redraw"], "output must be given with --redraw"),
         (["--redraw", "--output=nothing"], "output nothing must have the .csv and the .json"),
     ],
