@@ -18,7 +18,7 @@ def robustness(reports: Sequence[Content]) -> str:
     """One table of the reports of one model (`output_files.report_content`): its rows, exact attacks and commands.
 
     Rows of several reports follow each other, for attacks that were made on different numbers of images; published
-    accuracies stand beside those of a suite that has them.
+    accuracies stand beside those of a suite that has them, for its data and threat model.
 
     Raises:
       ValueError: if there is no report, or if they are of different data sets or threat models.

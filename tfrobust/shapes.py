@@ -23,6 +23,11 @@ def largest(tensor: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(tf.abs(tensor), axis=_inner_axes(tensor), keepdims=True)
 
 
+def has_nan(tensor: tf.Tensor) -> tf.Tensor:
+    """Whether an entry of each example is NaN: [B, ...] -> bool [B]."""
+    return tf.reduce_any(tf.math.is_nan(tensor), axis=_inner_axes(tensor))
+
+
 def dot(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     """Inner product of each example's pair, kept broadcastable: [B, ...] twice -> [B, 1, ..., 1]."""
     return tf.reduce_sum(a * b, axis=_inner_axes(a), keepdims=True)

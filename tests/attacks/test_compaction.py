@@ -1,5 +1,7 @@
 """Compaction: what is fooled stays as it was found, what is not goes on, and no run is skipped or repeated."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -127,3 +129,20 @@ def test_every_run_has_its_own_noise_that_no_batch_mate_changes():
     ten = noise(10)
     np.testing.assert_allclose(noise(4), ten[:4], rtol=1e-6)
     assert np.all((ten >= 2) & (ten < 3)) and len(np.unique(ten)) > 5
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_run_that_is_nan_fools_nobody_and_shows_where_none_succeeds(label):
+    # Of three runs: the middle one breaks down for all, the last one fools the first example.
+    def run(x, y, seed, index):
+        value = tf.where(index == 1, math.nan, tf.where((index == 2) & (x[:, 0] == 0), 1.0, 0.0))
+        return x + value[:, tf.newaxis]
+
+    def judge_fn(x):
+        # The other class from 1 on. The highest of two numbers that are NaN is the first.
+        wrong = tf.where(tf.math.is_nan(x[:, 0]), math.nan, tf.cast(x[:, 0] == 1, tf.float32))
+        return tf.stack([wrong, 0.5 + 0 * wrong] if label == 1 else [0.5 + 0 * wrong, wrong], axis=1)
+
+    x, y = tf.constant([[0.0], [5.0]]), tf.fill([2], tf.constant(label, tf.int64))
+    found = tf.function(lambda: first_success(run, x, y, runs=3, seed=0, judge_fn=judge_fn))()
+    np.testing.assert_array_equal(found, [[1.0], [math.nan]])

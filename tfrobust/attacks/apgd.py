@@ -16,7 +16,7 @@ from tfrobust.attacks.base import LogitsFn, describe, gradient_and_logits, requi
 from tfrobust.attacks.compaction import first_success, run_rounds
 from tfrobust.attacks.targets import ranked_targets
 from tfrobust.losses import LossFn
-from tfrobust.shapes import choose, largest
+from tfrobust.shapes import choose, has_nan
 from tfrobust.threat_models import ThreatModel
 
 # Losses that need more classes than a classifier may have, and what takes their place.
@@ -45,7 +45,7 @@ class APGD:
       eot_samples: gradients that are averaged in each step, for randomised classifiers.
 
     An example is done when `judge_fn` misclassifies it. The result of one that is not fooled is the point of largest
-    margin of its first run.
+    margin of its first run, and NaN where its gradients are.
 
     Raises:
       ValueError: for values out of these ranges.
@@ -126,15 +126,11 @@ class APGD:
             labels = labels if target else labels[0]
             gradient, logits, value = self._mean_gradient(logits_fn, loss, x_new, labels)
             # A classifier may be blind to a pixel that is NaN.
-            broken = tf.math.is_nan(tf.reshape(largest(x_new), [-1]))
-            value, margin = (tf.where(broken, math.nan, part) for part in (value, losses.margin(logits, state["y"])))
+            is_number = ~has_nan(x_new)
+            value, margin = (tf.where(is_number, part, math.nan) for part in (value, losses.margin(logits, state["y"])))
             better = value > state["best_loss"]
             harm = tf.where(claims, margin, value)
-            # Left to comparisons, which NaN never wins, an example whose gradients broke down would pass for a robust
-            # one. So NaN stays, unless the attack succeeds all the same.
-            success, succeeded = (claims & (lead > 0) for lead in (margin, state["harm"]))
-            harder = (harm > state["harm"]) | (tf.math.is_nan(harm) & ~succeeded)
-            harder = tf.where(tf.math.is_nan(state["harm"]), success | tf.math.is_nan(harm), harder)
+            harder = harm > state["harm"]
             return {
                 **state,
                 "x_now": x_new,
@@ -145,12 +141,13 @@ class APGD:
                 "best_x": choose(better, x_new, state["best_x"]),
                 "best_gradient": choose(better, gradient, state["best_gradient"]),
                 "harm": tf.where(harder, harm, state["harm"]),
-                "x_adv": choose(harder, x_new, state["x_adv"]),
-                "claimed": state["claimed"] | success,
+                "hardest": choose(harder, x_new, state["hardest"]),
+                "claimed": state["claimed"] | ((margin > 0) & claims),
             }
 
         lowest = tf.fill(tf.shape(y), -float("inf"))
-        state = {"x": x, "y": y, "x_before": x_start, "best_x": x_start, "x_adv": x_start, "best_gradient": x}
+        state = {"x": x, "y": y, "best_gradient": x}
+        state |= dict.fromkeys(("x_before", "best_x", "hardest", "x_adv"), x_start)
         state |= {"loss": lowest, "best_loss": lowest, "harm": lowest, "claimed": tf.zeros(tf.shape(y), tf.bool)}
         state |= {"rises": tf.zeros(tf.shape(y), tf.int32), **dict(zip(names[1:], target, strict=True))}
         state = apgd_steps.begin(threat, look(state, x_start))
@@ -163,7 +160,10 @@ class APGD:
                 return step + 1, look({**state, "x_before": state["x_now"]}, x_new)
 
             loop = tf.while_loop(lambda step, _: step < length, body, (tf.constant(0), state), parallel_iterations=1)
-            return apgd_steps.checkpoint(threat, loop[1], length, self.rho)
+            state = apgd_steps.checkpoint(threat, loop[1], length, self.rho)
+            # Where no gradient leads on, the hardest image so far would pass for a robust one.
+            stuck = has_nan(state["gradient"]) & ~(claims & (state["harm"] > 0))
+            return {**state, "x_adv": choose(~stuck, state["hardest"], math.nan)}
 
         return run_rounds(advance, state, rounds=tf.size(lengths), judge_fn=judge_fn)[0]
 

@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from tfrobust import seeds
-from tfrobust.shapes import choose, column_of, largest, norms_l2
+from tfrobust.shapes import choose, column_of, has_nan, largest, norms_l2
 from tfrobust.threat_models import ThreatModel
 
 MOMENTUM = 0.25
@@ -107,8 +107,11 @@ def _support(state):
 
 
 def _restarted(state, where):
+    """The state with the best point as the present one; so, too, where a gradient that was NaN has led to NaN."""
+    where |= has_nan(state["x_now"])
     return {
         **state,
+        "x_before": tf.where(tf.math.is_nan(state["x_before"]), state["best_x"], state["x_before"]),
         "x_now": choose(where, state["best_x"], state["x_now"]),
         "gradient": choose(where, state["best_gradient"], state["gradient"]),
         "rises": tf.zeros_like(state["rises"]),

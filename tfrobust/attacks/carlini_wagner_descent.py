@@ -20,7 +20,7 @@ from tfrobust import losses
 from tfrobust.attacks.base import LogitsFn, gradient_and_logits, require
 from tfrobust.attacks.compaction import SHAPES, State, fooled
 from tfrobust.attacks.minimum_norm import MinimumNorm, confirmed, shown_broken
-from tfrobust.shapes import choose, column_of, largest
+from tfrobust.shapes import choose, column_of, has_nan
 from tfrobust.threat_models import ThreatModel
 
 # Adam, as in Kingma and Ba 2015.
@@ -131,10 +131,10 @@ def descend(
         state = nearest(state, x_adv, logits)
         size, size_gradient = penalty((x_adv - state["x"]) / width, state)
         const = column_of(tf.cast(state["const"], x.dtype), x)
-        # What has become NaN stays so for the rest of the attempt.
-        broken = tf.math.is_nan(tf.reshape(largest(gradient), [-1]))
         state, over = _watched(attack, period, state, size + state["const"] * gap)
-        state, over = {**state, "broken": state["broken"] | broken}, over | broken
+        # What has become NaN stays so for the rest of the attempt. A constant that is too large may make it so, too.
+        over |= has_nan(gradient)
+        state = {**state, "broken": state["broken"] | (has_nan(gradient) & ~has_nan(x_adv))}
         state = _adam(state, slope * (const * gradient + size_gradient / width), attack.learning_rate)
         state, anew = follow(state, over)
         return _begun(state, anew)

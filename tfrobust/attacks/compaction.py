@@ -10,13 +10,14 @@ An example is fooled when `judge_fn`, the model itself, says so: the attack's ow
 Batches shrink by eighths, so that only eight shapes ever occur, whatever the data.
 """
 
+import math
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from tfrobust import seeds
 from tfrobust.attacks.base import LogitsFn
-from tfrobust.shapes import choose
+from tfrobust.shapes import choose, has_nan
 
 State = dict[str, tf.Tensor]
 SHAPES = 8
@@ -96,6 +97,8 @@ def first_success(
 ) -> tf.Tensor:
     """The result of the first of `runs` runs that fools each example, or of its run 0 where none does.
 
+    What is NaN has fooled nobody. Where none has and one was NaN, so is the result: an attack that broke down shows.
+
     Runs are taken in order, all examples' run 0 first; a batch is filled with the next runs of what still stands, so
     its examples may be at different runs.
 
@@ -119,16 +122,17 @@ def first_success(
     def open_jobs(next_job, standing):
         return tf.boolean_mask(jobs, (jobs >= next_job) & tf.gather(standing, jobs % count))
 
-    def going_on(next_job, x_adv, standing):
+    def going_on(next_job, x_adv, standing, broken):
         return tf.size(open_jobs(next_job, standing)) > 0
 
-    def body(next_job, x_adv, standing):
+    def body(next_job, x_adv, standing, broken):
         batch = open_jobs(next_job, standing)[:count]
         index, example = batch // count, batch % count
         x_job, y_job = tf.gather(x, example), tf.gather(y, example)
         details = (tf.gather(part, example) for part in more)
         found = run(x_job, y_job, seeds.fold_in_each(tf.gather(seed, example), index), index, *details)
-        success = fooled(judge_fn, found, y_job, tf.ones_like(y_job, tf.bool))
+        success = fooled(judge_fn, found, y_job, ~has_nan(found))
+        broken |= tf.math.unsorted_segment_max(tf.cast(has_nan(found), tf.int32), example, count) > 0
         # Of several successes of an example in a batch the first in order counts; run 0 does as long as none succeeds.
         size = tf.size(batch)
         chosen = tf.math.unsorted_segment_min(tf.where(success | (index == 0), tf.range(size), size), example, count)
@@ -136,6 +140,9 @@ def first_success(
         chosen = tf.where(now, chosen, 0)
         x_adv = choose(now, tf.gather(found, chosen), x_adv)
         standing &= ~(now & tf.gather(success, chosen))
-        return batch[-1] + 1, tf.ensure_shape(x_adv, x.shape), tf.ensure_shape(standing, y.shape)
+        standing, broken = (tf.ensure_shape(part, y.shape) for part in (standing, broken))
+        return batch[-1] + 1, tf.ensure_shape(x_adv, x.shape), standing, broken
 
-    return tf.while_loop(going_on, body, (0, x, tf.ones([count], tf.bool)), parallel_iterations=1)[1]
+    start = (0, x, tf.ones([count], tf.bool), tf.zeros([count], tf.bool))
+    _, x_adv, standing, broken = tf.while_loop(going_on, body, start, parallel_iterations=1)
+    return choose(~(standing & broken), x_adv, math.nan)

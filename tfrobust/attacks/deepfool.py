@@ -18,7 +18,7 @@ from tfrobust.attacks.hyperplanes import step_along
 from tfrobust.attacks.minimum_norm import MinimumNorm, confirmed, shown_broken
 from tfrobust.attacks.nearest_boundary import nearest_boundary
 from tfrobust.attacks.targets import ranked_targets
-from tfrobust.shapes import choose
+from tfrobust.shapes import choose, has_nan
 from tfrobust.threat_models import ThreatModel
 
 # The shortest step, as a part of the pixel range: on a boundary the distance is 0, and the class is still the label.
@@ -82,7 +82,7 @@ class DeepFool:
 
         state = {"x_adv": x, "y": y, "others": ranked_targets(logits, y, candidates - 1), "claimed": at_once}
         x_adv, success = run_rounds(advance, state, rounds=self.steps, judge_fn=judge_fn)
-        broken = tf.math.is_nan(ThreatModel(self.norm, 0.0, self.bounds).distance(x_adv, x))
+        broken = has_nan(x_adv)
         success &= ~broken
         x_adv = choose(success & ~at_once, x_adv, x)
         distance = ThreatModel(self.norm, 0.0, self.bounds).distance(x_adv, x)

@@ -23,7 +23,8 @@ def distance_to_hyperplane(difference: tf.Tensor, gradient: tf.Tensor, norm: str
         # Scaled by the largest entry first, so that squares of tiny gradients do not underflow to 0.
         size *= norms_l2(tf.math.divide_no_nan(gradient, size))
     size = tf.reshape(size, [-1])
-    return tf.where(size == 0, math.inf, tf.abs(tf.cast(difference, size.dtype)) / size)
+    # NaN is not 0, and stays.
+    return tf.where(size != 0, tf.abs(tf.cast(difference, size.dtype)) / size, math.inf)
 
 
 def step_along(length: tf.Tensor, gradient: tf.Tensor, norm: str) -> tf.Tensor:
@@ -32,5 +33,5 @@ def step_along(length: tf.Tensor, gradient: tf.Tensor, norm: str) -> tf.Tensor:
     Where f is below 0 and the length is `distance_to_hyperplane`, it ends on the hyperplane. An infinite length is a
     step of 0.
     """
-    length = tf.where(tf.math.is_inf(length), 0.0, length)
+    length = tf.where(~tf.math.is_inf(length), length, 0.0)
     return ThreatModel(norm, 0.0).steepest_ascent(gradient, column_of(length, gradient))

@@ -34,7 +34,8 @@ def nearest_boundary(
       bounds: if given, pixels at a bound that a step along w_k would push past it count as 0 in w_k.
 
     Returns:
-      Distance [B], infinite where no gradient leads to another class; w_k [B, ...]; and the class k, [B].
+      Distance [B], infinite where no gradient leads to another class and NaN where one is; w_k [B, ...]; and the class
+      k, [B].
 
     Raises:
       NotDifferentiableError: if no gradient leads from logits to pixels.

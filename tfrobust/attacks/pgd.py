@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfrobust import losses, seeds
 from tfrobust.attacks.base import LogitsFn, input_gradient, require
-from tfrobust.shapes import choose
+from tfrobust.shapes import choose, has_nan
 from tfrobust.threat_models import ThreatModel
 
 
@@ -115,7 +115,7 @@ class PGD:
             loss, rank = self.loss(logits, y), rank_fn(logits)
             better = (rank > best_rank) | ((rank == best_rank) & (loss > best_loss))
             # NaN compares as false: left to that, an attack that broke down would pass for a robust example.
-            better |= tf.math.is_nan(loss) | tf.reduce_any(tf.math.is_nan(x_adv), axis=list(range(1, x.shape.rank)))
+            better |= tf.math.is_nan(loss) | has_nan(x_adv)
             best_x, best_loss = choose(better, x_adv, best_x), tf.where(better, loss, best_loss)
             return restart + 1, best_x, best_loss, tf.maximum(rank, best_rank)
 

@@ -79,7 +79,7 @@ class TargetedPGD:
     ) -> tf.Tensor:
         """x_adv of the shape and dtype of x [B, H, W, C]; see `PGD.__call__`, `y` being the labels."""
         x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
-        target = self.target((judge_fn or logits_fn)(x), y, seeds.fold_in(seed, -1))
+        target = tf.cast(self.target((judge_fn or logits_fn)(x), y, seeds.fold_in(seed, -1)), tf.int64)
         attack = dataclasses.replace(self.attack, loss=losses.Targeted(self.attack.loss))
 
         def success(logits):
