@@ -185,7 +185,8 @@ def test_float32_twin_has_the_classifiers_logits_and_gradients(name):
 def test_training_logits_have_the_classifiers_weight_gradients(name):
     build, shape = MODELS[name]
     model, x = build(), images(shape)
-    actual = gradients(AttackTwin(model, "float32").training_logits, x, model.trainable_variables)
+    twin = AttackTwin(model, "float32")
+    actual = gradients(lambda x: twin.training_logits(x, 0), x, model.trainable_variables)
     assert_same(actual, gradients(lambda x: model(x, training=True), x, model.trainable_variables), tolerance=1e-5)
 
 
@@ -199,13 +200,32 @@ def test_training_logits_update_moving_statistics_as_the_classifier_does(name, t
 
     model, expected, x = build(), build(), images((9, 7, 3))
     expected.set_weights(model.get_weights())
-    twin_step = tf.function(AttackTwin(model, name).training_logits)
+    twin = AttackTwin(model, name)
+    twin_step = tf.function(lambda x: twin.training_logits(x, 0))
     step = tf.function(lambda x: expected(x, training=True))
     for _ in range(500):
         twin_step(x), step(x)
     for a, b in zip(model.non_trainable_variables, expected.non_trainable_variables, strict=True):
         assert np.max(np.abs(b)) > 1e-3
         np.testing.assert_allclose(a, b, atol=tolerance * np.max(np.abs(b)))
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_the_seed_decides_what_dropout_drops(name):
+    model, x = with_head((9, 7, 3), layers.Conv2D(4, 3), layers.Dropout(0.5)), images((9, 7, 3))
+    twin, state = AttackTwin(model, name), [v.numpy() for v in model.non_trainable_variables]
+    step = tf.function(lambda x, seed: twin.training_logits(x, seed))
+    runs = np.stack([step(x, tf.constant([0, seed])) for seed in range(400)])
+    np.testing.assert_array_equal(step(x, tf.constant([0, 3])), runs[3])
+    assert len({run.tobytes() for run in runs}) == 400
+    # What stays is scaled up, so that the mean is what inference, which drops nothing, computes.
+    expected = model(x, training=False)
+    np.testing.assert_allclose(twin.logits_fn()(x), expected, rtol=0, atol=0.02 * np.max(np.abs(expected)))
+    error = 5 * runs.std(axis=0) / np.sqrt(len(runs)) + 0.02 * np.max(np.abs(expected))
+    assert np.all(np.abs(runs.mean(axis=0) - expected) < error) and runs.std(axis=0).min() > 0
+    # As replicas could not agree on them.
+    for before, variable in zip(state, model.non_trainable_variables, strict=True):
+        np.testing.assert_array_equal(variable, before)
 
 
 def test_weights_are_read_when_the_twin_runs():

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
+from tfrobust import seeds
 from tfrobust.fast_convolution import FastInputGradientConv2D
 
 if TYPE_CHECKING:  # `attacks.transfer` needs this module
@@ -36,6 +37,7 @@ _COPIED_LAYERS = {
     keras.layers.BatchNormalization,
     keras.layers.Conv2D,
     keras.layers.Dense,
+    keras.layers.Dropout,
     keras.layers.Flatten,
     keras.layers.GlobalAveragePooling2D,
     keras.layers.LeakyReLU,
@@ -93,6 +95,8 @@ class AttackTwin:
             # Layer by layer both have the same variables; which of them are trainable may change later.
             pairs = zip(self._clone.variables, classifier.variables, strict=True)
             self._source = {id(copy): original for copy, original in pairs}
+            dropouts = [layer for layer in self._clone.layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
+            self._dropout_states = {id(layer.seed_generator.state): i for i, layer in enumerate(dropouts)}
         # Losses that layers add while they compute would be lost in a copy.
         self._trains = self._clone is not None and all(
             type(layer) in _COPIED_LAYERS | {keras.layers.InputLayer}
@@ -108,18 +112,31 @@ class AttackTwin:
         weights = self._weights()
         return lambda x: tf.cast(self._clone.stateless_call(*weights, x, training=False)[0], tf.float32)
 
-    def training_logits(self, x: tf.Tensor) -> tf.Tensor:
+    def training_logits(self, x: tf.Tensor, seed) -> tf.Tensor:
         """The logits in training mode, [B, K] float32: differentiable with respect to the classifier's weights, whose
-        moving statistics it updates. A classifier with layers that add losses, or that are not copied, computes them
-        itself, in float32."""
+        moving statistics it updates.
+
+        A classifier with layers that add losses, or that are not copied, computes them itself, in float32.
+
+        Args:
+          seed: of what dropout drops, as in `seeds`; of a classifier that computes itself, its own layers decide.
+        """
         if not self._trains:
             return tf.cast(self._classifier(x, training=True), tf.float32)
         for copy, original in zip(self._clone.layers, self._classifier.layers, strict=True):
             copy.trainable = original.trainable
-        logits, updated = self._clone.stateless_call(*self._weights(), x, training=True)
-        for variable, value in zip(self._clone.non_trainable_variables, updated, strict=True):
-            original = self._source[id(variable)]
-            original.assign(tf.cast(value, original.dtype))
+        trainable, others = self._weights()
+        number = [self._dropout_states.get(id(variable)) for variable in self._clone.non_trainable_variables]
+        others = [
+            value if i is None else tf.cast(seeds.fold_in(seed, i), value.dtype)
+            for i, value in zip(number, others, strict=True)
+        ]
+        logits, updated = self._clone.stateless_call(trainable, others, x, training=True)
+        for i, variable, value in zip(number, self._clone.non_trainable_variables, updated, strict=True):
+            # The generators of dropout are left as they are: replicas could not agree on them.
+            if i is None:
+                original = self._source[id(variable)]
+                original.assign(tf.cast(value, original.dtype))
         return tf.cast(logits, tf.float32)
 
     def _weights(self):

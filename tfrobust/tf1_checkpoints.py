@@ -128,7 +128,7 @@ def variable_names(model: keras.Model) -> dict[str, keras.Variable]:
     """
     if model.name == "mnist_challenge_cnn":
         # The original gave no names. Its variables were numbered in the order in which they were made: ours.
-        return {f"Variable_{i}" if i else "Variable": variable for i, variable in enumerate(model.variables)}
+        return {f"Variable_{i}" if i else "Variable": variable for i, variable in enumerate(model.weights)}
     if model.name != "cifar10_challenge_resnet":
         raise ValueError(f"model must be a challenge_cnn or a challenge_resnet, got one that is named {model.name!r}")
     renamed = {"kernel": "DW", "bias": "biases"}

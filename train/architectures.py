@@ -21,10 +21,11 @@ def _with_mean_image(build):
     return built
 
 
-# Builders of (seed, data, train) by name. `challenge` takes --initializer; the others start as their authors' do.
+# Builders of (seed, data, train) by name. `challenge` takes --initializer and --dropout; the others start as their
+# authors' do.
 MNIST: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
     "challenge": lambda seed, data, _: mnist.challenge_cnn(
-        seed=seed, initializer=common.INITIALIZER.value, **_sizes(data)
+        seed=seed, initializer=common.INITIALIZER.value, dropout=common.DROPOUT.value, **_sizes(data)
     ),
     "tramer_a": lambda seed, data, _: tramer.tramer("a", seed=seed, **_sizes(data)),
     "tramer_b": lambda seed, data, _: tramer.tramer("b", seed=seed, **_sizes(data)),
@@ -56,11 +57,13 @@ def builder(table: Mapping[str, Callable], data: DatasetSpec, seed: int) -> Call
     """What builds the network of --architecture, by default the first of `table`, for a training set.
 
     Raises:
-      ValueError: if it is not in `table`.
+      ValueError: if it is not in `table`, or if --dropout is given for another one than the challenge's.
     """
     name = common.ARCHITECTURE.value or next(iter(table))
     if name not in table:
         raise ValueError(f"architecture must be one of {', '.join(table)} here, got {name!r}")
+    if common.DROPOUT.value and name != "challenge":
+        raise ValueError(f"dropout must be 0 with --architecture={name}, got {common.DROPOUT.value:g}")
     return lambda train: table[name](seed, data, train)
 
 

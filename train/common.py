@@ -68,6 +68,12 @@ INITIALIZER = flags.DEFINE_enum(
     mnist.INITIALIZERS,
     "Where the weights of --architecture=challenge start, see tfrobust/models/mnist.py; challenge is the original's.",
 )
+DROPOUT = flags.DEFINE_float(
+    "dropout",
+    0.0,
+    "Which part of the dense layer's outputs training drops, with --architecture=challenge; below 1.",
+    lower_bound=0.0,
+)
 ATTACK_BATCH_NORM = flags.DEFINE_enum(
     "attack_batch_norm",
     "inference",

@@ -55,6 +55,17 @@ def test_threshold_filters_ignore_what_epsilon_can_do_to_black_and_white():
     np.testing.assert_allclose(difference, np.repeat([[0.0], [0.0], [1.2], [1.2]], 5, axis=1), atol=1e-5)
 
 
+def test_dropout_is_for_training_alone():
+    x = np.random.default_rng(0).uniform(size=(4, 28, 28, 1)).astype(np.float32)
+    plain, model = mnist.challenge_cnn(seed=1), mnist.challenge_cnn(seed=1, dropout=0.5)
+    assert model.count_params() == plain.count_params() == 3_274_634
+    np.testing.assert_array_equal(model(x, training=False), plain(x, training=False))
+    assert np.all(np.any(model(x, training=True) != plain(x, training=True), axis=1))
+    for value in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"dropout must be from 0 up and below 1, got {value}"):
+            mnist.challenge_cnn(seed=1, dropout=value)
+
+
 def test_unknown_initializer_is_named():
     with pytest.raises(ValueError, match=r"initializer must be one of .*, got 'ones'"):
         mnist.challenge_cnn(seed=0, initializer="ones")

@@ -23,6 +23,7 @@ SMALL = [
     "--num_output_steps=3",
     "--num_summary_steps=2",
     "--initializer=he_normal",
+    "--dropout=0.2",
     "--learning_rate=1e-3",
     "--learning_rate_warmup=0.3",
     "--learning_rate_decay=0.5",

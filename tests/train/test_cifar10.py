@@ -42,6 +42,7 @@ def test_the_papers_recipe_in_small(tmp_path, tfds_data_dir):
     [
         (cifar10.main, ["--dataset=mnist"], "dataset must be cifar10 here, got 'mnist'"),
         (mnist.main, ["--dataset=cifar10"], "dataset must be mnist or digits here, got 'cifar10'"),
+        (mnist.main, ["--dataset=mnist", "--architecture=mlp", "--dropout=0.5"], "dropout must be 0 with"),
         (cifar10.main, ["--dataset=cifar10", "--architecture=vgg"], "architecture must be one of wide, narrow, small"),
         (mnist.main, ["--dataset=digits"], "model_dir must be given"),
     ],

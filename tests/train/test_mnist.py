@@ -126,7 +126,7 @@ def test_a_record_of_what_auto_was_not_known_to_be(finished, tmp_path):
 
 def test_an_undefended_twin_is_a_run_of_its_own(tmp_path, capsys):
     model_dir, twin_dir = tmp_path / "run", tmp_path / "run" / "undefended"
-    shared = ["--architecture=mlp", "--max_num_training_steps=4", "--num_checkpoint_steps=2"]
+    shared = ["--architecture=mlp", "--dropout=0", "--max_num_training_steps=4", "--num_checkpoint_steps=2"]
     arguments = [*shared, "--compare_undefended", "--clean_weight=0.5", f"--store_adv_path={tmp_path / 'x.npz'}"]
 
     def train(*more):
@@ -184,7 +184,7 @@ MIRRORED = """
 
 def test_mirrored_training_on_two_devices(tmp_path):
     model_dir = tmp_path / "mirrored"
-    few = ["--architecture=mlp", "--attacks=fgsm", "--max_num_training_steps=4", "--num_checkpoint_steps=2"]
+    few = ["--attacks=fgsm", "--max_num_training_steps=4", "--num_checkpoint_steps=2"]
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(MIRRORED), str(model_dir), *few, "--distribution=mirrored"],
         cwd=ROOT,

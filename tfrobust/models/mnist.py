@@ -14,7 +14,7 @@ THRESHOLD_PLACES = ((0, 0), (-1, 0), (0, -1), (0, 1), (1, 0))
 
 
 def challenge_cnn(
-    *, seed: int, input_shape=(28, 28, 1), num_classes: int = 10, initializer: str = "challenge"
+    *, seed: int, input_shape=(28, 28, 1), num_classes: int = 10, initializer: str = "challenge", dropout: float = 0.0
 ) -> keras.Model:
     """The network of Madry et al. 2018, section 4, as in their MNIST challenge: 3,274,634 parameters.
 
@@ -33,15 +33,19 @@ def challenge_cnn(
         "he_normal": each layer scaled to its size, biases 0.
         "thresholds": as he_normal, but 20 of the 32 first filters start as `threshold_filters`. Training arrives at
         such filters anyway (Madry et al., arXiv:1706.06083v4, appendix on inspecting the robust MNIST model).
+      dropout: which part of the dense layer's outputs training drops, from 0 up and below 1; the original none. It adds
+        a layer that does nothing where the network is used.
 
     Returns:
       A functional keras.Model, float32 [B, H, W, C] -> [B, K].
 
     Raises:
-      ValueError: for another initializer.
+      ValueError: for another initializer, or dropout out of its range.
     """
     if initializer not in INITIALIZERS:
         raise ValueError(f"initializer must be one of {', '.join(map(repr, INITIALIZERS))}, got {initializer!r}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be from 0 up and below 1, got {dropout!r}")
 
     def options(i):
         # One seed a layer: an initialiser with a seed draws the same numbers each time it is called.
@@ -61,6 +65,8 @@ def challenge_cnn(
     x = layers.ReLU(name="relu2")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(1024, activation="relu", name="dense", **options(2))(x)
+    if dropout:
+        x = layers.Dropout(dropout, seed=seed, name="dropout")(x)
     logits = layers.Dense(num_classes, name="logits", **options(3))(x)
     model = keras.Model(inputs, logits, name="mnist_challenge_cnn")
     if initializer == "thresholds":

@@ -10,6 +10,9 @@ from tfrobust.attacks.pgd import PGD
 from tfrobust.checks import require_logits
 from tfrobust.precision import AttackTwin, Precision
 
+# Sets the seed of dropout apart from those of the attack's restarts.
+DROPOUT = -1
+
 
 class AdversarialTrainer(keras.Model):
     """Trains a classifier on adversarial examples of itself (Madry et al. 2018, section 2.1).
@@ -27,7 +30,7 @@ class AdversarialTrainer(keras.Model):
     Args:
       classifier: a built keras.Model, [B, H, W, C] pixels -> [B, K] logits.
       attack: the inner maximisation; None for natural training.
-      seed: of the attack's noise; step and replica are folded in, so that a resumed run sees the same noise.
+      seed: of the attack's noise and of dropout; step and replica are folded in, so that a resumed run sees the same.
       epsilon_warmup_steps: steps over which the attack's epsilon and step size grow linearly from 0 to their values.
       natural_accuracy_every: the natural accuracy of the batch, which costs one more forward pass, is measured at every
         so many steps, and NaN where none was. 0 for never.
@@ -98,7 +101,9 @@ class AdversarialTrainer(keras.Model):
     def call(self, x, training=False):
         """Logits [B, K] of pixels [B, H, W, C]; of a pair in training, those of the attacked images."""
         x = self.attacked(x)
-        return self.twin.training_logits(x) if training else self.classifier(x, training=False)
+        if not training:
+            return self.classifier(x, training=False)
+        return self.twin.training_logits(x, seeds.fold_in(self._step_seed() if self.compiled else self.seed, DROPOUT))
 
     @staticmethod
     def attacked(x):
@@ -109,15 +114,18 @@ class AdversarialTrainer(keras.Model):
         """The batch that this step trains on: the attack's result with this step's epsilon and noise."""
         if self.attack is None:
             return x
-        step = tf.cast(self.optimizer.iterations.value, tf.int32)
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        seed = seeds.fold_in(seeds.fold_in(self.seed, step), replica)
-        attack = self.attack
+        seed, attack = self._step_seed(), self.attack
         if self.epsilon_warmup_steps:
+            step = tf.cast(self.optimizer.iterations.value, tf.int32)
             attack = attack.scaled(tf.minimum(1.0, tf.cast(step + 1, tf.float32) / self.epsilon_warmup_steps))
         if self.attack_batch_norm == "batch":
             return attack(lambda x: self.classifier(x, training=True), x, y, seed=seed)
         return attack(self.twin.logits_fn(), x, y, seed=seed)
+
+    def _step_seed(self):
+        """Of this step's noise on this replica."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return seeds.fold_in(seeds.fold_in(self.seed, tf.cast(self.optimizer.iterations.value, tf.int32)), replica)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Keras's loss, in training mixed with that of the natural images, and the weight decay, of which every replica
