@@ -152,6 +152,17 @@ def test_evaluation_of_a_saved_model(classifier, saved_model):
     assert reports[0].robust_accuracy == reports[1].robust_accuracy
 
 
+def test_of_numbered_saved_models_the_highest_is_taken(classifier, tmp_path):
+    for version, bias in (("1", 0.1), ("9", 0.2), ("10", 0.3)):
+        classifier_of_version = keras.models.clone_model(classifier)
+        classifier_of_version.set_weights([weight + bias for weight in classifier.get_weights()])
+        export.export_saved_model(classifier_of_version, tmp_path / version)
+    # Not yet whole, as while it is being copied.
+    (tmp_path / "11").mkdir()
+    expected = classifier_of_version(images(), training=False)
+    np.testing.assert_allclose(loading.load_classifier(tmp_path)(tf.constant(images())), expected, atol=1e-5)
+
+
 def test_the_fingerprint_of_a_saved_model_is_that_of_its_weights(classifier, saved_model, tmp_path):
     before = loading.fingerprint(loading.load_classifier(saved_model))
     assert before == loading.fingerprint(loading.load_classifier(saved_model))

@@ -97,9 +97,10 @@ def load_classifier(path) -> keras.Model | LogitsFn:
     """The classifier at `path`.
 
     Args:
-      path: a Keras file (`.keras`, or the older `.h5`), a SavedModel's folder, or a training run's model_dir, of which
-        `model.keras` is taken, or else the newest checkpoint. Also one of its checkpoints ("model_dir/checkpoint-300"),
-        or the folder or a checkpoint of an original challenge (`tf1_checkpoints`).
+      path: a Keras file (`.keras`, or the older `.h5`), a SavedModel's folder, or that of its numbered versions, of
+        which the highest is taken, as by TensorFlow Serving. Or a training run's model_dir, of which `model.keras` is
+        taken, or else the newest checkpoint. Also one of its checkpoints ("model_dir/checkpoint-300"), or the folder or
+        a checkpoint of an original challenge (`tf1_checkpoints`).
 
     Returns:
       a keras.Model; from a SavedModel's folder a `SavedModelClassifier`. Both map [B, H, W, C] pixels to [B, K] logits.
@@ -108,13 +109,23 @@ def load_classifier(path) -> keras.Model | LogitsFn:
       ModelLoadError: if nothing is there, or nothing that can be read.
     """
     path = pathlib.Path(path)
-    if path.is_dir() and tf.saved_model.contains_saved_model(str(path)):
-        return SavedModelClassifier(path)
+    if saved := _saved_model(path):
+        return SavedModelClassifier(saved)
     if path.is_dir() and (path / KERAS_FILE).is_file():
         return _load_keras(path / KERAS_FILE)
     if path.is_file() and path.suffix in _KERAS_SUFFIXES:
         return _load_keras(path)
     return _load_checkpoint(path)
+
+
+def _saved_model(path):
+    """The SavedModel's folder that `path` is, or the one of the highest version in it, or None."""
+    if not path.is_dir():
+        return None
+    versions = sorted((folder for folder in path.iterdir() if folder.name.isdecimal()), key=lambda p: int(p.name))
+    # The folder itself before the versions in it, and those from the highest on.
+    found = (folder for folder in (path, *reversed(versions)) if tf.saved_model.contains_saved_model(str(folder)))
+    return next(found, None)
 
 
 def _load_checkpoint(path):
