@@ -118,7 +118,7 @@ def parse(argv: list[str]) -> list[str]:
 def guarded(main, argv) -> None:
     """Calls `main()`; errors that speak to the user become one line and exit code 1, Ctrl-C 130 and SIGTERM 143."""
     if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
+        _exit_with(f"unexpected argument {argv[1]!r}: flags are written --name=value")
     signal.signal(signal.SIGTERM, _raise_terminated)
     if not flags.FLAGS["verbosity"].present:
         # TensorFlow and Keras tell of every file that they write.

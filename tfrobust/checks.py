@@ -1,6 +1,7 @@
 """Input that cannot give a meaningful number, said in one line before the work begins."""
 
 import numbers
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -15,6 +16,12 @@ def require_integer(argument: str, value: int, minimum: int, maximum: int | None
         return
     wanted = f"an integer of at least {minimum}" if maximum is None else f"an integer from {minimum} to {maximum}"
     raise ValueError(f"{argument} must be {wanted}, got {value!r}")
+
+
+def require_named(attacks) -> None:
+    """Raises ValueError unless `attacks` is a mapping: reports tell attacks apart by name."""
+    if not isinstance(attacks, Mapping):
+        raise ValueError(f"attacks must be a mapping of names to attacks, got a {type(attacks).__name__}")
 
 
 def check_examples(images, labels, bounds) -> tuple[np.ndarray, np.ndarray]:
