@@ -45,7 +45,7 @@ def main() -> None:
     for name in ADVERSARIES.value or [""]:
         if name not in TITLES:
             raise ValueError(f"adversaries must be some of {', '.join(TITLES)}, got {name!r}")
-    folder = runs.prepare("eval.capacity", ("step_decay", "attacks"))
+    folder = runs.prepare("eval.capacity", ("step_decay", "attacks", "dropout"))
     attack = attack_flags.pgd(common.threat_model())
     settings = {
         **runs.settings(("capacity" if scales[0].isdigit() else "architecture",)),

@@ -228,6 +228,15 @@ def test_the_seed_decides_what_dropout_drops(name):
         np.testing.assert_array_equal(variable, before)
 
 
+def test_a_dropout_whose_rate_was_changed():
+    # The copy of a rate of 0 would have no generator.
+    model, x = with_head((9, 7, 3), layers.Conv2D(4, 3), layers.Dropout(0.5)), images((9, 7, 3))
+    model.layers[1].rate = 0
+    twin, expected = AttackTwin(model, "float32"), model(x, training=False)
+    np.testing.assert_allclose(twin.logits_fn()(x), expected, atol=1e-5)
+    np.testing.assert_allclose(twin.training_logits(x, 0), expected, atol=1e-5)
+
+
 def test_weights_are_read_when_the_twin_runs():
     model, x = batch_norm(), images((9, 7, 3))
     twin = AttackTwin(model, "float32")

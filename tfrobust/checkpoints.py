@@ -1,7 +1,7 @@
 """Training checkpoints: everything that a stopped run needs to go on as if it had not been stopped.
 
-A checkpoint holds the classifier's weights and the optimizer's variables, its step count among them; data order and
-attack noise follow from seed and step alone. Checkpoints are TensorFlow's own (`checkpoint-300.index`, ...): tensors
+A checkpoint holds the classifier's weights and the optimizer's variables, its step count among them; data order
+and noise follow from seed and step alone. Checkpoints are TensorFlow's own (`checkpoint-300.index`, ...): tensors
 have checksums, and files get their name when they are complete.
 """
 

@@ -95,7 +95,7 @@ class AttackTwin:
             # Layer by layer both have the same variables; which of them are trainable may change later.
             pairs = zip(self._clone.variables, classifier.variables, strict=True)
             self._source = {id(copy): original for copy, original in pairs}
-            dropouts = [layer for layer in self._clone.layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
+            dropouts = [layer for layer in self._clone.layers if _drops(layer)]
             self._dropout_states = {id(layer.seed_generator.state): i for i, layer in enumerate(dropouts)}
         # Losses that layers add while they compute would be lost in a copy.
         self._trains = self._clone is not None and all(
@@ -119,7 +119,8 @@ class AttackTwin:
         A classifier with layers that add losses, or that are not copied, computes them itself, in float32.
 
         Args:
-          seed: of what dropout drops, as in `seeds`; of a classifier that computes itself, its own layers decide.
+          seed: of what dropout drops, an int or an int tensor [2]; of a classifier that computes itself, its own layers
+            decide.
         """
         if not self._trains:
             return tf.cast(self._classifier(x, training=True), tf.float32)
@@ -195,6 +196,9 @@ def _clone(classifier, precision):
         if type(layer) not in _COPIED_LAYERS:
             # The layer itself, in both models: it may hold a state, or have no configuration.
             return layer
+        if isinstance(layer, layers.Dropout) and _drops(layer) != bool(layer.rate):
+            # Its rate has been changed, and a copy would have other variables.
+            return layer
         try:
             copied = altered(layer, layer.get_config())
         except (TypeError, ValueError):  # an initializer or another part that Keras does not know by name
@@ -211,13 +215,19 @@ def _clone(classifier, precision):
             # The logits, which are the result where no other layer has weights, stay in float32.
             output_dtype = precision if first < last else "float32"
             return FastInputGradientConv2D.from_config({**config, "output_dtype": output_dtype})
-        if precision == "bfloat16" and first < order[id(layer)] < last:
+        # Dropout draws numbers of its own precision, which in bfloat16 makes 0.203 of a rate of 0.2.
+        if precision == "bfloat16" and first < order[id(layer)] < last and not isinstance(layer, layers.Dropout):
             # Batch normalisation keeps its statistics in float32: steps of a moving average vanish in bfloat16.
             is_normalization = isinstance(layer, layers.BatchNormalization)
             config["dtype"] = "mixed_bfloat16" if is_normalization else "bfloat16"
         return type(layer).from_config(config)
 
     return keras.models.clone_model(classifier, clone_function=copy)
+
+
+def _drops(layer):
+    """Whether it is a dropout that draws numbers."""
+    return type(layer) is keras.layers.Dropout and hasattr(layer, "seed_generator")
 
 
 def _is_bfloat16(layer):

@@ -58,6 +58,7 @@ _FOREIGN = (
     *(
         "architecture",
         "initializer",
+        "dropout",
         "capacity",
         "input_scale",
         "adversarial",

@@ -31,6 +31,8 @@ class AdversarialTrainer(keras.Model):
       classifier: a built keras.Model, [B, H, W, C] pixels -> [B, K] logits.
       attack: the inner maximisation; None for natural training.
       seed: of the attack's noise and of dropout; step and replica are folded in, so that a resumed run sees the same.
+        Other layers with randomness, and dropout in a classifier that the twin cannot train, have generators of their
+        own.
       epsilon_warmup_steps: steps over which the attack's epsilon and step size grow linearly from 0 to their values.
       natural_accuracy_every: the natural accuracy of the batch, which costs one more forward pass, is measured at every
         so many steps, and NaN where none was. 0 for never.
@@ -124,7 +126,8 @@ class AdversarialTrainer(keras.Model):
 
     def _step_seed(self):
         """Of this step's noise on this replica."""
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        context = tf.distribute.get_replica_context()
+        replica = context.replica_id_in_sync_group if context else 0
         return seeds.fold_in(seeds.fold_in(self.seed, tf.cast(self.optimizer.iterations.value, tf.int32)), replica)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
