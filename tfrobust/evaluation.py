@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfrobust import losses, seeds
 from tfrobust.attacks.base import Attack, LogitsFn, NotDifferentiableError, describe
-from tfrobust.checks import check_classifier, check_examples, require_integer, require_logits
+from tfrobust.checks import check_classifier, check_examples, require_integer, require_logits, require_named
 from tfrobust.evaluation_state import EvaluationState, Progress, fingerprint
 from tfrobust.precision import Precision, functions
 from tfrobust.reports import NATURAL, AttackResult, Report
@@ -210,10 +210,7 @@ class _Examples:
 
 
 def require_finite_images(name: str, x_adv: np.ndarray) -> None:
-    """Raises InvalidAdversarialExampleError if there is NaN or infinity among pixels that the attack `name` returned.
-
-    An image like the natural one in its place would pass for one that no attack moves.
-    """
+    """Raises InvalidAdversarialExampleError if pixels that the attack `name` returned are NaN or infinite."""
     bad = int(np.sum(~np.isfinite(x_adv).reshape(len(x_adv), -1).all(axis=1)))
     if bad:
         raise InvalidAdversarialExampleError(
@@ -222,6 +219,7 @@ def require_finite_images(name: str, x_adv: np.ndarray) -> None:
 
 
 def _common_threat(attacks):
+    require_named(attacks)
     threats = {attack.threat for attack in attacks.values()}
     if len(threats) != 1:
         raise ValueError(f"attacks must be one or more of a single threat model, got {sorted(map(str, threats))}")

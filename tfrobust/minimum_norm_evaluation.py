@@ -16,7 +16,7 @@ import tensorflow as tf
 from tfrobust import seeds
 from tfrobust.attacks.base import LogitsFn, describe
 from tfrobust.attacks.minimum_norm import MinimumNormAttack
-from tfrobust.checks import check_classifier, check_examples, require_integer, require_logits
+from tfrobust.checks import check_classifier, check_examples, require_integer, require_logits, require_named
 from tfrobust.evaluation import InvalidAdversarialExampleError, require_finite_images
 from tfrobust.precision import Precision, functions
 from tfrobust.threat_models import ThreatModel
@@ -135,6 +135,7 @@ def evaluate_minimum_norm(
       ValueError: as for `evaluation.evaluate`.
       InvalidAdversarialExampleError: if an attack returns an image that is not what it claims.
     """
+    require_named(attacks)
     kinds = {(attack.norm, attack.bounds) for attack in attacks.values()}
     if len(kinds) != 1:
         raise ValueError(f"attacks must be one or more of a single norm and bounds, got {sorted(map(str, kinds))}")

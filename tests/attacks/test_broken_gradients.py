@@ -1,10 +1,12 @@
 """A classifier with finite logits whose gradients are NaN must not pass for a robust one under any attack."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrobust import evaluation, minimum_norm_evaluation
+from tfrobust import evaluation, minimum_norm_evaluation, seeds
 from tfrobust.attacks import DDN, FAB, FMN, ODI, PGD, CarliniWagnerL2, CarliniWagnerLinf, DeepFool, MomentumPGD
 from tfrobust.attacks.apgd import apgd_ce, apgd_t
 from tfrobust.attacks.minimum_norm import WithinBall
@@ -70,6 +72,33 @@ def test_evaluations_say_so(x):
         evaluation.evaluate(logits_fn, x, Y, {"APGD": apgd_ce(LINF, steps=4)}, seed=0)
     with pytest.raises(evaluation.InvalidAdversarialExampleError, match=f"DDN {say}"):
         minimum_norm_evaluation.evaluate_minimum_norm(logits_fn, x, Y, {"DDN": DDN(steps=3)}, seed=0)
+
+
+@pytest.mark.parametrize("name", ["APGD-CE linf", "APGD-CE l2", "APGD-CE l1", "APGD-T", "PGD with restarts"])
+def test_a_surrogate_without_a_logit_that_is_a_number(name, x):
+    def surrogate(x):
+        return logits_fn(x) * math.nan
+
+    x_adv = tf.function(lambda x: WITHIN_BUDGET[name](surrogate, x, Y, seed=0, judge_fn=logits_fn))(tf.constant(x))
+    assert np.isnan(x_adv).any(axis=(1, 2, 3)).all()
+
+
+def test_a_restart_that_breaks_down_takes_no_success_away():
+    # With a step size of 0 a run is its random start, but for those whose gradient is NaN.
+    x, y = tf.fill([40, 1, 1, 1], 0.5), tf.zeros([40], tf.int64)
+    threat = ThreatModel("linf", 0.3)
+    starts = np.stack([np.ravel(threat.random_start(x, seeds.fold_in(1, restart))) for restart in range(3)])
+
+    def broken_in_the_middle(x):
+        pixel = x[:, 0, 0]
+        root = tf.where(tf.abs(pixel - 0.5) < 0.1, tf.sqrt(0 * pixel), 0.0)
+        return tf.concat([tf.zeros_like(pixel), pixel - 0.5 + root], axis=1)
+
+    x_adv = np.ravel(PGD(threat, 1, 0.0, restarts=3)(broken_in_the_middle, x, y, seed=1))
+    fooled, broken = np.any(starts >= 0.6, axis=0), np.any(np.abs(starts - 0.5) < 0.1, axis=0)
+    assert np.any(fooled & broken) and np.any(~fooled & ~broken)
+    np.testing.assert_array_equal(x_adv[fooled], starts.max(axis=0)[fooled])
+    assert np.isnan(x_adv[~fooled & broken]).all() and np.all(x_adv[~fooled & ~broken] < 0.5)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

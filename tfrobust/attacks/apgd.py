@@ -45,7 +45,7 @@ class APGD:
       eot_samples: gradients that are averaged in each step, for randomised classifiers.
 
     An example is done when `judge_fn` misclassifies it. The result of one that is not fooled is the point of largest
-    margin of its first run, and NaN where its gradients are.
+    margin of its first run, or NaN where gradients were, in any run.
 
     Raises:
       ValueError: for values out of these ranges.
@@ -146,7 +146,8 @@ class APGD:
             }
 
         lowest = tf.fill(tf.shape(y), -float("inf"))
-        state = {"x": x, "y": y, "best_gradient": x}
+        # Until a point is better than none.
+        state = {"x": x, "y": y, "best_gradient": x * math.nan}
         state |= dict.fromkeys(("x_before", "best_x", "hardest", "x_adv"), x_start)
         state |= {"loss": lowest, "best_loss": lowest, "harm": lowest, "claimed": tf.zeros(tf.shape(y), tf.bool)}
         state |= {"rises": tf.zeros(tf.shape(y), tf.int32), **dict(zip(names[1:], target, strict=True))}
@@ -161,7 +162,7 @@ class APGD:
 
             loop = tf.while_loop(lambda step, _: step < length, body, (tf.constant(0), state), parallel_iterations=1)
             state = apgd_steps.checkpoint(threat, loop[1], length, self.rho)
-            # Where no gradient leads on, the hardest image so far would pass for a robust one.
+            # Where no gradient leads on, the hardest image so far would pass for a robust one. Claims are judged.
             stuck = has_nan(state["gradient"]) & ~(claims & (state["harm"] > 0))
             return {**state, "x_adv": choose(~stuck, state["hardest"], math.nan)}
 

@@ -107,8 +107,8 @@ def _support(state):
 
 
 def _restarted(state, where):
-    """The state with the best point as the present one; so, too, where a gradient that was NaN has led to NaN."""
-    where |= has_nan(state["x_now"])
+    """The state with the best point as the present one; so, too, where a gradient is NaN or has led to NaN."""
+    where |= has_nan(state["x_now"]) | has_nan(state["gradient"])
     return {
         **state,
         "x_before": tf.where(tf.math.is_nan(state["x_before"]), state["best_x"], state["x_before"]),

@@ -122,8 +122,8 @@ class FAB:
     ) -> tf.Tensor:
         """x_adv of the shape and dtype of x [B, H, W, C]; see `pgd.PGD.__call__`. `judge_fn` decides who is fooled.
 
-        The first adversarial image within epsilon that any run meets, and x where there is none. As nothing nearer than
-        epsilon has been found before a restart, it starts within half of epsilon.
+        The first adversarial image within epsilon that any run meets, and x where there is none, or NaN where gradients
+        were. As nothing nearer than epsilon has been found before a restart, it starts within half of epsilon.
         """
         x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
         judge_fn = judge_fn or logits_fn

@@ -63,7 +63,7 @@ def _common_step(norm, weight, room, reach, needed):
     def newton(s, _):
         at_wall = wall <= s
         rest = needed - tf.reduce_sum(tf.where(at_wall, reach, 0.0), axis=1, keepdims=True)
-        moving = tf.reduce_sum(tf.where(at_wall, 0.0, slope), axis=1, keepdims=True)
+        moving = tf.reduce_sum(tf.where(~at_wall, slope, 0.0), axis=1, keepdims=True)
         longer = tf.maximum(s, tf.math.divide_no_nan(rest, moving))
         return longer, longer > s
 
@@ -83,4 +83,5 @@ def _greedy(weight, room, reach, needed):
     above, at = weight > threshold, weight == threshold
     rest = needed - tf.reduce_sum(tf.where(above, reach, 0.0), axis=1, keepdims=True)
     share = tf.math.divide_no_nan(rest, tf.reduce_sum(tf.where(at, reach, 0.0), axis=1, keepdims=True))
-    return room * tf.where(above, 1.0, tf.where(at, tf.clip_by_value(share, 0.0, 1.0), 0.0))
+    # A tensor first: of a number there TensorFlow makes a float32, whatever the others are.
+    return room * tf.where(~above, tf.where(at, tf.clip_by_value(share, 0.0, 1.0), 0.0), 1.0)

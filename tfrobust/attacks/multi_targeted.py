@@ -62,7 +62,7 @@ class MultiTargeted:
         """x_adv of the shape and dtype of x [B, H, W, C]; see `pgd.PGD.__call__`.
 
         `judge_fn` ranks the targets and decides who is fooled. An example that no run fools gets the result of its
-        first run, toward the likeliest target.
+        first run, toward the likeliest target, or NaN where a run is.
         """
         x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
         judge_fn = judge_fn or logits_fn

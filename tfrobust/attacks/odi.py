@@ -63,7 +63,7 @@ class ODI:
     ) -> tf.Tensor:
         """x_adv of the shape and dtype of x [B, H, W, C]; see `pgd.PGD.__call__`. `judge_fn` decides who is fooled.
 
-        An example that no run fools gets the result of its first run.
+        An example that no run fools gets the result of its first run, or NaN where a run is.
         """
         x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
         step_size = self.threat.epsilon if self.step_size is None else self.step_size

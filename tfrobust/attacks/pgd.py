@@ -103,26 +103,30 @@ class PGD:
     ) -> tf.Tensor:
         """As `__call__`, but that `rank_fn` says how far each run has come: logits [B, K] -> int32 [B], 0 or more.
 
-        An example keeps the run of highest rank, and of those the one with the highest loss.
+        An example keeps the run of highest rank, and of those the one with the highest loss. What is NaN is no success:
+        where there is none, but a run was NaN, the result is so, too. Left to comparisons, which NaN never wins, an
+        attack that broke down would pass for a robust example.
         """
         if self.restarts == 1:
             return self._run(logits_fn, x, y, seeds.fold_in(seed, 0))
         judge_fn = judge_fn or logits_fn
 
-        def body(restart, best_x, best_loss, best_rank):
+        def body(restart, best_x, best_loss, best_rank, broken):
             x_adv = self._run(logits_fn, x, y, seeds.fold_in(seed, restart))
             logits = judge_fn(x_adv)
-            loss, rank = self.loss(logits, y), rank_fn(logits)
-            better = (rank > best_rank) | ((rank == best_rank) & (loss > best_loss))
-            # NaN compares as false: left to that, an attack that broke down would pass for a robust example.
-            better |= tf.math.is_nan(loss) | has_nan(x_adv)
+            loss = self.loss(logits, y)
+            is_number = ~(tf.math.is_nan(loss) | has_nan(x_adv))
+            rank = tf.where(is_number, rank_fn(logits), 0)
+            better = is_number & ((rank > best_rank) | ((rank == best_rank) & (loss > best_loss)))
             best_x, best_loss = choose(better, x_adv, best_x), tf.where(better, loss, best_loss)
-            return restart + 1, best_x, best_loss, tf.maximum(rank, best_rank)
+            return restart + 1, best_x, best_loss, tf.maximum(rank, best_rank), broken | ~is_number
 
         count = tf.shape(x)[0]
-        start = (tf.constant(0), x, tf.fill([count], -math.inf), tf.zeros([count], tf.int32))
+        start = (tf.constant(0), x, tf.fill([count], -math.inf), tf.zeros([count], tf.int32), tf.fill([count], False))
         # Restarts one after the other: memory does not grow with their number.
-        return tf.while_loop(lambda restart, *_: restart < self.restarts, body, start, parallel_iterations=1)[1]
+        loop = tf.while_loop(lambda restart, *_: restart < self.restarts, body, start, parallel_iterations=1)
+        _, best_x, _, best_rank, broken = loop
+        return choose(~broken | (best_rank > 0), best_x, math.nan)
 
     def start(self, x: tf.Tensor, seed) -> tf.Tensor:
         """Where a run begins: a random point of the ball around each `x` [B, H, W, C], or x without `random_start`."""
