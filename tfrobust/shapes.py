@@ -33,8 +33,8 @@ def dot(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(a * b, axis=_inner_axes(a), keepdims=True)
 
 
-def choose(condition: tf.Tensor, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """`a` [B, ...] for the examples where `condition` [B] holds, and `b` for the others."""
+def choose(condition: tf.Tensor, a: tf.Tensor, b: tf.Tensor | float) -> tf.Tensor:
+    """`a` [B, ...] for the examples where `condition` [B] holds, and `b`, of that shape or a number, for the others."""
     return tf.where(column_of(condition, a), a, b)
 
 

@@ -45,7 +45,7 @@ class APGD:
       eot_samples: gradients that are averaged in each step, for randomised classifiers.
 
     An example is done when `judge_fn` misclassifies it. The result of one that is not fooled is the point of largest
-    margin of its first run, or NaN where gradients were, in any run.
+    margin of its first run, or NaN where in some run gradients were and left no way on.
 
     Raises:
       ValueError: for values out of these ranges.

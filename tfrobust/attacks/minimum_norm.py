@@ -50,21 +50,15 @@ def confirmed(
     found: MinimumNorm, x: tf.Tensor, y: tf.Tensor, judge_fn: LogitsFn, targeted: bool = False
 ) -> MinimumNorm:
     """`found` less the images that are not adversarial in the batch as it is returned: where `judge_fn` saw them in a
-    batch of another size, its rounding may have differed. What is NaN stays so."""
+    batch of another size, its rounding may have differed."""
     success = found.success & ((tf.argmax(judge_fn(found.x_adv), axis=-1) == y) == targeted)
-    kept = success | tf.math.is_nan(found.distance)
-    return MinimumNorm(choose(kept, found.x_adv, x), tf.where(kept, found.distance, math.inf), success)
+    return MinimumNorm(choose(success, found.x_adv, x), tf.where(success, found.distance, math.inf), success)
 
 
 def shown_broken(found: MinimumNorm, broken: tf.Tensor) -> MinimumNorm:
     """`found` with NaN for image and distance where none was found and gradients were NaN: `broken`, bool [B]."""
-    broken &= ~found.success
-    nothing = tf.constant(math.nan, found.x_adv.dtype)
-    return MinimumNorm(
-        choose(broken, nothing * tf.ones_like(found.x_adv), found.x_adv),
-        tf.where(broken, math.nan, found.distance),
-        found.success,
-    )
+    sound = found.success | ~broken
+    return MinimumNorm(choose(sound, found.x_adv, math.nan), tf.where(sound, found.distance, math.nan), found.success)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ RFGSM(ThreatModel("linf", 0.3))(model, x, y, seed=0)         # one random step a
 import dataclasses
 import math
 import numbers
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -99,7 +100,14 @@ class PGD:
         return self.worst_run(logits_fn, x, y, success, seed=seed, judge_fn=judge_fn)
 
     def worst_run(
-        self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, rank_fn, *, seed, judge_fn: LogitsFn | None = None
+        self,
+        logits_fn: LogitsFn,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        rank_fn: Callable[[tf.Tensor], tf.Tensor],
+        *,
+        seed,
+        judge_fn: LogitsFn | None = None,
     ) -> tf.Tensor:
         """As `__call__`, but that `rank_fn` says how far each run has come: logits [B, K] -> int32 [B], 0 or more.
 
