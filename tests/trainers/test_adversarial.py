@@ -90,6 +90,20 @@ def test_labels_in_a_column_are_the_same_labels():
         assert histories[1][name] == pytest.approx(value)
 
 
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (X * 255, r"^images must be within \[0.0, 1.0\], got from \S+ to \S+$"),
+        (np.where(X > 0.5, np.nan, X), r"^images must be within \[0.0, 1.0\], got from nan to nan$"),
+        # As in keras.datasets.
+        ((X * 255).astype(np.uint8), r"^images must be floating point numbers in \[0.0, 1.0\], got uint8"),
+    ],
+)
+def test_pixels_that_the_attack_would_clip_are_refused(x, message):
+    with pytest.raises(ValueError, match=message):
+        fit(trainer_of(classifier()), x=x)
+
+
 def test_labels_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"labels must be class numbers \[B\] or \[B, 1\], got shape \(12, 3\)"):
         fit(trainer_of(classifier()), y=np.eye(3, dtype=np.float32)[Y])

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfrobust import losses
 from tfrobust.attacks import apgd_steps
-from tfrobust.attacks.base import LogitsFn, describe, gradient_and_logits, require
+from tfrobust.attacks.base import LogitsFn, checked_examples, describe, gradient_and_logits, require
 from tfrobust.attacks.compaction import first_success, run_rounds
 from tfrobust.attacks.targets import ranked_targets
 from tfrobust.losses import LossFn
@@ -72,7 +72,7 @@ class APGD:
         self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
     ) -> tf.Tensor:
         """x_adv of the shape and dtype of x [B, H, W, C]; see `pgd.PGD.__call__`. `judge_fn` decides who is fooled."""
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.threat.bounds)
         judge_fn = judge_fn or logits_fn
         logits = judge_fn(x)
         classes = logits.shape[-1]

@@ -8,6 +8,7 @@ from typing import Protocol
 import tensorflow as tf
 
 from tfrobust.losses import LossFn
+from tfrobust.pixels import require_pixels
 from tfrobust.threat_models import ThreatModel
 
 LogitsFn = Callable[[tf.Tensor], tf.Tensor]
@@ -35,6 +36,20 @@ def require(configuration, **minima: int) -> None:
         value = getattr(configuration, name)
         if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
             raise ValueError(f"{name} must be an integer of {minimum} or more, got {value!r}")
+
+
+def checked_examples(x, y, bounds: tuple[float, float]) -> tuple[tf.Tensor, tf.Tensor]:
+    """What an attack is called with, as tensors: images [B, H, W, C], and their labels as int64 [B].
+
+    Raises:
+      ValueError: for images that are no floating point numbers within `bounds` (in a graph an InvalidArgumentError when
+        it runs), or labels that are not one for each image.
+    """
+    x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+    require_pixels(x, bounds)
+    if not y.shape.is_compatible_with(x.shape[:1]):
+        raise ValueError(f"labels must be class numbers [B], one for each image, got {y.shape} for images {x.shape}")
+    return x, y
 
 
 def require_norm(norm: str, norms: tuple[str, ...] = ("l2", "linf")) -> None:

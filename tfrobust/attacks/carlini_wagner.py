@@ -12,7 +12,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from tfrobust.attacks import carlini_wagner_descent as descent
-from tfrobust.attacks.base import LogitsFn, require
+from tfrobust.attacks.base import LogitsFn, checked_examples, require
 from tfrobust.attacks.minimum_norm import MinimumNorm
 from tfrobust.shapes import choose
 
@@ -71,7 +71,7 @@ class CarliniWagnerL2:
         self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
     ) -> MinimumNorm:
         """The nearest adversarial images that were met; see `minimum_norm.MinimumNormAttack.minimize`."""
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.bounds)
         zeros = tf.zeros([tf.shape(x)[0]])
         more = {"low": zeros, "high": zeros + math.inf, "searches": tf.cast(zeros, tf.int32)}
         return descent.descend(self, _squared_distance, self._next_const, more, logits_fn, x, y, judge_fn)

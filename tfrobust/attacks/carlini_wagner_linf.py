@@ -12,7 +12,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from tfrobust.attacks import carlini_wagner_descent as descent
-from tfrobust.attacks.base import LogitsFn
+from tfrobust.attacks.base import LogitsFn, checked_examples
 from tfrobust.attacks.minimum_norm import MinimumNorm
 from tfrobust.shapes import column_of
 
@@ -79,7 +79,7 @@ class CarliniWagnerLinf:
         self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
     ) -> MinimumNorm:
         """The nearest adversarial images that were met; see `minimum_norm.MinimumNormAttack.minimize`."""
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.bounds)
         more = {"tau": tf.ones([tf.shape(x)[0]])}
         return descent.descend(self, _excess, self._next_tau, more, logits_fn, x, y, judge_fn)
 

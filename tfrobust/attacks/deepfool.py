@@ -12,7 +12,7 @@ from typing import Literal
 
 import tensorflow as tf
 
-from tfrobust.attacks.base import LogitsFn, require, require_norm
+from tfrobust.attacks.base import LogitsFn, checked_examples, require, require_norm
 from tfrobust.attacks.compaction import run_rounds
 from tfrobust.attacks.hyperplanes import step_along
 from tfrobust.attacks.minimum_norm import MinimumNorm, confirmed, shown_broken
@@ -70,7 +70,7 @@ class DeepFool:
         self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
     ) -> MinimumNorm:
         """The adversarial images that were reached; see `minimum_norm.MinimumNormAttack.minimize`."""
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.bounds)
         judge_fn = judge_fn or logits_fn
         logits = judge_fn(x)
         at_once = tf.argmax(logits, axis=-1) != y

@@ -11,7 +11,7 @@ import numbers
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn, NotDifferentiableError, gradient_and_logits, require
+from tfrobust.attacks.base import LogitsFn, NotDifferentiableError, checked_examples, gradient_and_logits, require
 from tfrobust.attacks.compaction import first_success, run_rounds
 from tfrobust.attacks.fab_projections import steps_to_hyperplane
 from tfrobust.attacks.minimum_norm import MinimumNorm
@@ -90,7 +90,7 @@ class FAB:
 
         Where gradients are not finite, neither is the image: left as it is, it would pass for a robust one.
         """
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.bounds)
         judge_fn = judge_fn or logits_fn
         logits = tf.cast(judge_fn(x), tf.float32)
         boundary, ranked = self._aims(logits_fn, logits, y)
@@ -125,7 +125,7 @@ class FAB:
         The first adversarial image within epsilon that any run meets, and x where there is none, or NaN where gradients
         were. As nothing nearer than epsilon has been found before a restart, it starts within half of epsilon.
         """
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.bounds)
         judge_fn = judge_fn or logits_fn
         logits = tf.cast(judge_fn(x), tf.float32)
         boundary, ranked = self._aims(logits_fn, logits, y)

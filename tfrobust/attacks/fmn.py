@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfrobust import losses
 from tfrobust.attacks import adaptive_norm
-from tfrobust.attacks.base import LogitsFn, require
+from tfrobust.attacks.base import LogitsFn, checked_examples, require
 from tfrobust.attacks.hyperplanes import distance_to_hyperplane
 from tfrobust.attacks.minimum_norm import MinimumNorm
 from tfrobust.shapes import column_of
@@ -68,7 +68,7 @@ class FMN:
         self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
     ) -> MinimumNorm:
         """The nearest adversarial images that were met; see `minimum_norm.MinimumNormAttack.minimize`."""
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.bounds)
         farthest = adaptive_norm.farthest(self, x)
 
         def move(look, epsilon):

@@ -11,7 +11,7 @@ import numbers
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn, input_gradient
+from tfrobust.attacks.base import LogitsFn, checked_examples, input_gradient
 from tfrobust.attacks.pgd import PGD
 from tfrobust.shapes import largest, sum_l1
 from tfrobust.threat_models import ThreatModel
@@ -65,7 +65,7 @@ class MomentumPGD:
         self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
     ) -> tf.Tensor:
         """x_adv of the shape and dtype of x [B, H, W, C]; see `pgd.PGD.__call__`. `judge_fn` is not asked."""
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.threat.bounds)
         x_adv = self.threat.random_start(x, seeds.fold_in(seed, 0)) if self.random_start else x
 
         def body(step, x_adv, accumulated):

@@ -9,7 +9,7 @@ import dataclasses
 import tensorflow as tf
 
 from tfrobust import losses
-from tfrobust.attacks.base import LogitsFn, require
+from tfrobust.attacks.base import LogitsFn, checked_examples, require
 from tfrobust.attacks.compaction import first_success
 from tfrobust.attacks.pgd import PGD
 from tfrobust.attacks.targets import ranked_targets
@@ -64,7 +64,7 @@ class MultiTargeted:
         `judge_fn` ranks the targets and decides who is fooled. An example that no run fools gets the result of its
         first run, toward the likeliest target, or NaN where a run is.
         """
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.threat.bounds)
         judge_fn = judge_fn or logits_fn
         logits = judge_fn(x)
         targets = min(self.targets, logits.shape[-1] - 1)

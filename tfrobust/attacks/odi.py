@@ -11,7 +11,7 @@ import numbers
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn, require
+from tfrobust.attacks.base import LogitsFn, checked_examples, require
 from tfrobust.attacks.compaction import first_success
 from tfrobust.attacks.pgd import PGD
 from tfrobust.threat_models import ThreatModel
@@ -65,7 +65,7 @@ class ODI:
 
         An example that no run fools gets the result of its first run, or NaN where a run is.
         """
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.threat.bounds)
         step_size = self.threat.epsilon if self.step_size is None else self.step_size
         diversify = PGD(self.threat, self.steps, step_size, loss=_along)
         classes = logits_fn(x).shape[-1]

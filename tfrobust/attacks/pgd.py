@@ -16,7 +16,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn, input_gradient, require
+from tfrobust.attacks.base import LogitsFn, checked_examples, input_gradient, require
 from tfrobust.shapes import choose, has_nan
 from tfrobust.threat_models import ThreatModel
 
@@ -90,8 +90,12 @@ class PGD:
 
         Returns:
           x_adv, of the shape and dtype of `x`, within epsilon of `x` and within bounds.
+
+        Raises:
+          ValueError: for images that are not within bounds, such as grey levels of 255, or labels that are not one for
+            each image. Within a `tf.function` pixels are an InvalidArgumentError, when it runs.
         """
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.threat.bounds)
 
         def success(logits):
             margin = losses.margin(logits, y)
@@ -207,7 +211,7 @@ class RFGSM:
         self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
     ) -> tf.Tensor:
         """x_adv of the shape and dtype of x [B, H, W, C]; see `PGD.__call__`. `judge_fn` is not asked."""
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.threat.bounds)
         alpha = self.random_fraction * self.threat.epsilon
         sign = tf.where(seeds.uniform(seeds.fold_in(seed, 0), x, -1.0, 1.0) < 0, -tf.ones_like(x), tf.ones_like(x))
         gradient_step = PGD(self.threat, 1, self.threat.epsilon - alpha, self.loss, random_start=False)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn, require
+from tfrobust.attacks.base import LogitsFn, checked_examples, require
 from tfrobust.attacks.compaction import first_success, run_rounds
 from tfrobust.attacks.square_patterns import BumpSquares, WallSquares, square_side
 from tfrobust.losses import LossFn
@@ -70,7 +70,7 @@ class Square:
         Raises:
           ValueError: for images of another rank, or of a height, width or number of channels unknown at trace time.
         """
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.threat.bounds)
         if x.shape.rank != 4 or None in x.shape[1:]:
             raise ValueError(f"x must have shape [B, H, W, C], all known but B, got {x.shape}")
         judge_fn = judge_fn or logits_fn

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn
+from tfrobust.attacks.base import LogitsFn, checked_examples
 from tfrobust.attacks.pgd import PGD
 from tfrobust.threat_models import ThreatModel
 
@@ -78,7 +78,7 @@ class TargetedPGD:
         self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None
     ) -> tf.Tensor:
         """x_adv of the shape and dtype of x [B, H, W, C]; see `PGD.__call__`, `y` being the labels."""
-        x, y = tf.convert_to_tensor(x), tf.cast(y, tf.int64)
+        x, y = checked_examples(x, y, self.threat.bounds)
         target = tf.cast(self.target((judge_fn or logits_fn)(x), y, seeds.fold_in(seed, -1)), tf.int64)
         attack = dataclasses.replace(self.attack, loss=losses.Targeted(self.attack.loss))
 

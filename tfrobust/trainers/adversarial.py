@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfrobust import seeds
 from tfrobust.attacks.pgd import PGD
 from tfrobust.checks import require_logits
+from tfrobust.pixels import as_value_error
 from tfrobust.precision import AttackTwin, Precision
 
 # Sets the seed of dropout apart from those of the attack's restarts.
@@ -99,6 +100,17 @@ class AdversarialTrainer(keras.Model):
         super().compile(*args, jit_compile=False if jit_compile == "auto" else jit_compile, **kwargs)
         if getattr(self.optimizer, "gradient_accumulation_steps", None):
             raise ValueError("optimizer must not have gradient_accumulation_steps: noise is drawn by count of updates")
+
+    def fit(self, *args, **kwargs):
+        """As `keras.Model.fit`.
+
+        Raises:
+          ValueError: for images that are no floating point numbers within the bounds of the attack's threat model.
+        """
+        try:
+            return super().fit(*args, **kwargs)
+        except tf.errors.InvalidArgumentError as error:
+            raise as_value_error(error) from None
 
     def call(self, x, training=False):
         """Logits [B, K] of pixels [B, H, W, C]; of a pair in training, those of the attacked images."""
