@@ -15,6 +15,21 @@ def ending_in(*last):
     return keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), *last])
 
 
+def functional(output):
+    """A model whose output is a function of its flat images [B, 16]."""
+    images = keras.Input((4, 4, 1))
+    return keras.Model(images, output(layers.Flatten()(images)))
+
+
+def gate(x):
+    return layers.Dense(3)(x) * layers.Dense(3, activation="sigmoid")(x)
+
+
+def pooling_by_attention(x):
+    parts = layers.Reshape((4, 4))(x)
+    return keras.ops.sum(layers.Dense(3)(parts) * layers.Softmax(axis=1)(layers.Dense(1)(parts)), axis=1)
+
+
 @pytest.mark.parametrize(
     "last",
     [
@@ -23,10 +38,12 @@ def ending_in(*last):
         [layers.Dense(3), layers.Softmax()],
         [layers.Dense(3), layers.Activation("softmax")],
         [keras.Sequential([keras.Input((16,)), layers.Dense(3, activation="softmax")])],
+        functional(lambda x: keras.ops.softmax(layers.Dense(3)(x))),
+        functional(layers.Dense(3, activation="softmax")),
     ],
 )
 def test_a_last_layer_that_squashes_is_refused(last, tmp_path):
-    classifier = ending_in(*last)
+    classifier = last if isinstance(last, keras.Model) else ending_in(*last)
     message = "classifier must return logits, got a last layer '.*' with a s(oftmax|igmoid): remove it"
     with pytest.raises(ValueError, match=message):
         checks.require_logits(classifier)
@@ -39,7 +56,15 @@ def test_a_last_layer_that_squashes_is_refused(last, tmp_path):
 
 @pytest.mark.parametrize(
     "classifier",
-    [ending_in(layers.Dense(3)), ending_in(layers.Dense(3, activation="relu")), lambda x: x, keras.Sequential()],
+    [
+        ending_in(layers.Dense(3)),
+        ending_in(layers.Dense(3, activation="relu")),
+        lambda x: x,
+        keras.Sequential(),
+        # The last layer is not the last operation.
+        functional(gate),
+        functional(pooling_by_attention),
+    ],
 )
 def test_other_classifiers_may_return_logits(classifier):
     checks.require_logits(classifier)

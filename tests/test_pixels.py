@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfrobust.checks import check_examples
 from tfrobust.pixels import as_value_error, require_pixels
 
 IMAGES = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 2, 2, 1)
@@ -19,12 +20,25 @@ IMAGES = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 2, 2, 1)
         (IMAGES[:0], (0.0, 1.0)),
         # As far outside as rounding takes pixels.
         ((IMAGES - np.float32(0.1307)) / np.float32(0.3081), (-0.1307 / 0.3081, (1 - 0.1307) / 0.3081)),
-        (IMAGES * np.float32(1 + 5e-7), (0.0, 1.0)),
+        (IMAGES * np.float32(1 + 3e-6), (0.0, 1.0)),
+        ((IMAGES.astype(np.float16) - np.float16(0.485)) / np.float16(0.229), (-0.485 / 0.229, 0.515 / 0.229)),
     ],
 )
 def test_within_bounds(images, bounds):
     require_pixels(tf.convert_to_tensor(images), bounds)
     tf.function(require_pixels, autograph=False)(tf.convert_to_tensor(images), bounds)
+    if len(images) and images.dtype != tf.bfloat16:
+        found, _ = check_examples(images, np.zeros(len(images), int), bounds)
+        assert bounds[0] <= found.min() and found.max() <= bounds[1]
+        np.testing.assert_allclose(found, images, rtol=0, atol=4e-3)
+
+
+def test_xla_compiles_it():
+    def double(images):
+        require_pixels(images, (0.0, 1.0))
+        return 2 * images
+
+    np.testing.assert_array_equal(tf.function(double, jit_compile=True)(tf.constant(IMAGES)), 2 * IMAGES)
 
 
 @pytest.mark.parametrize(

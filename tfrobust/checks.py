@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfrobust import pixels
 from tfrobust.attacks.base import LogitsFn
 
 
@@ -25,12 +26,14 @@ def require_named(attacks) -> None:
 
 
 def check_examples(images, labels, bounds) -> tuple[np.ndarray, np.ndarray]:
-    """The images as float32 and the labels as int64.
+    """The images as float32, where rounding took them out of bounds clipped, and the labels as int64.
 
     Raises:
       ValueError: if there are none, if their numbers differ, or for pixels that are not finite or out of bounds.
     """
-    images, labels = np.asarray(images, np.float32), np.asarray(labels)
+    images, labels = np.asarray(images), np.asarray(labels)
+    slack = pixels.rounding(images.dtype.name, bounds)
+    images = np.asarray(images, np.float32)
     if images.ndim == 0 or len(images) == 0 or labels.shape != images.shape[:1]:
         raise ValueError(f"labels must be one for each image, at least one, got {labels.shape} for {images.shape}")
     if not np.issubdtype(labels.dtype, np.integer):
@@ -38,12 +41,12 @@ def check_examples(images, labels, bounds) -> tuple[np.ndarray, np.ndarray]:
     labels = labels.astype(np.int64)
     if not np.isfinite(images).all():
         raise ValueError(f"images must be finite, got NaN or infinity in {_count_bad(~np.isfinite(images))}")
-    outside = (images < bounds[0]) | (images > bounds[1])
+    outside = (images < bounds[0] - slack) | (images > bounds[1] + slack)
     if outside.any():
         raise ValueError(
             f"images must be within {list(bounds)}, got [{images.min():g}, {images.max():g}] in {_count_bad(outside)}"
         )
-    return images, labels
+    return np.clip(images, *bounds), labels
 
 
 def check_classifier(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray) -> None:
@@ -78,15 +81,23 @@ def require_logits(classifier: keras.Model | LogitsFn) -> None:
     before it is called, see `check_classifier`."""
     last = classifier
     while isinstance(last, keras.Model):
-        last = last.layers[-1] if getattr(last, "layers", None) else None
+        last = _last_operation(last)
     name = getattr(getattr(last, "activation", None), "__name__", None)
-    if isinstance(last, keras.layers.Softmax):
-        name = "softmax"
+    if type(last).__name__ in ("Softmax", "Sigmoid"):
+        name = type(last).__name__.lower()
     if name in ("softmax", "sigmoid"):
         raise ValueError(
             f"classifier must return logits, got a last layer {last.name!r} with a {name}: remove it, whose gradients "
             "vanish and make every attack look weak"
         )
+
+
+def _last_operation(model):
+    """The layer or operation that makes a model's output, or None where only its code knows."""
+    if isinstance(model, keras.Sequential):
+        return model.layers[-1] if model.layers else None
+    outputs = getattr(model, "outputs", None)
+    return outputs[0]._keras_history.operation if outputs else None
 
 
 def _refuse_probabilities(logits):

@@ -74,6 +74,14 @@ def scaled(attack: Attack, factor: float) -> Attack:
     return dataclasses.replace(attack, threat=attack.threat.scaled(factor))
 
 
+def require_classes(logits) -> None:
+    """Raises ValueError unless these are logits [B, K] of two classes or more: a single logit, of a binary classifier
+    with a sigmoid, has no margin."""
+    shape = getattr(logits, "shape", None)
+    if not tf.is_tensor(logits) or (shape.rank is not None and (shape.rank != 2 or shape[1] == 1)):
+        raise ValueError(f"classifier must return logits [B, K] of two classes or more, got {shape or type(logits)}")
+
+
 def input_gradient(logits_fn: LogitsFn, loss: LossFn, x: tf.Tensor, y) -> tf.Tensor:
     """Gradient of each example's own loss with respect to its pixels, of the shape and dtype of x [B, H, W, C].
 
@@ -90,12 +98,14 @@ def gradient_and_logits(logits_fn: LogitsFn, loss: LossFn, x: tf.Tensor, y) -> t
 
     Raises:
       NotDifferentiableError: if no gradient leads from the loss to the pixels, as in a quantised model.
+      ValueError: for anything but logits of two classes or more.
     """
 
     def gradient(x, y):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             logits = logits_fn(x)
+            require_classes(logits)
             each = loss(logits, y)
             total = tf.reduce_sum(each)
         try:

@@ -6,13 +6,16 @@ import keras
 import tensorflow as tf
 
 from tfrobust import seeds
-from tfrobust.attacks.pgd import PGD
-from tfrobust.checks import require_logits
+from tfrobust.attacks.base import Attack, scaled
+from tfrobust.checks import require_integer, require_logits
 from tfrobust.pixels import as_value_error
 from tfrobust.precision import AttackTwin, Precision
+from tfrobust.trainers import inputs
 
-# Sets the seed of dropout apart from those of the attack's restarts.
-DROPOUT = -1
+# What a compiled step of training or evaluation depends on.
+_DECIDES_STEPS = ("attack", "clean_weight", "epsilon_warmup_steps", "seed", "validation_attack", "weight_decay")
+# Set the seeds of dropout and of validation apart from those of the attack's restarts.
+DROPOUT, VALIDATION = -1, -2
 
 
 class AdversarialTrainer(keras.Model):
@@ -28,19 +31,27 @@ class AdversarialTrainer(keras.Model):
         trainer.fit(batches)
         classifier.save("robust.keras")
 
+    The logs tell loss and metrics of the adversarial batch, but `val_loss` and its like are of natural images, by which
+    callbacks would stop early and keep the least robust weights: give them a `validation_attack`.
+
     Args:
-      classifier: a built keras.Model, [B, H, W, C] pixels -> [B, K] logits.
+      classifier: a built keras.Model, [B, H, W, C] pixels -> [B, K] logits of two classes or more. Layers of it that
+        augment images do so in training, and not while it is attacked. Layers are to be exchanged or extended (LoRA)
+        before the trainer is made.
       attack: the inner maximisation; None for natural training.
-      seed: of the attack's noise and of dropout; step and replica are folded in, so that a resumed run sees the same.
-        Other layers with randomness, and dropout in a classifier that the twin cannot train, have generators of their
-        own.
+      seed: an integer from 0 up, of the attack's noise and of dropout; step and replica are folded in, so that a
+        resumed run sees the same. Other layers with randomness, and dropout in a classifier that the twin cannot
+        train, have generators of their own.
       epsilon_warmup_steps: steps over which the attack's epsilon and step size grow linearly from 0 to their values.
+        Steps are the optimizer's, so that compiling with a new one begins again.
       natural_accuracy_every: the natural accuracy of the batch, which costs one more forward pass, is measured at every
         so many steps, and NaN where none was. 0 for never.
       weight_decay: c of the penalty c/2 * (sum of squares of all trainable kernels), which is added to the loss; biases
         and normalisation have none, as in the original for CIFAR10.
       clean_weight: alpha of the mixed objective alpha J(x) + (1 - alpha) J(x_adv) (Goodfellow et al. 2015, section 6);
         0 trains on adversarial images only.
+      validation_attack: what `evaluate` and the validation in `fit` attack images with, by the same noise for each
+        batch; None for natural images.
       attack_batch_norm: which statistics batch normalisation uses during the attack: "inference", the moving ones, or
         "batch", those of the attacked batch, which every gradient then also puts into the moving ones, as in the
         original for CIFAR10. With "batch" the attack runs on the classifier itself, in float32.
@@ -49,19 +60,24 @@ class AdversarialTrainer(keras.Model):
 
     Raises:
       ValueError: for a negative `epsilon_warmup_steps`, `natural_accuracy_every` or `weight_decay`, a `clean_weight`
-        that is not from 0 to 1, an `attack_batch_norm` of another name, or a classifier that ends in a softmax.
+        that is not from 0 to 1, an `attack_batch_norm` of another name, a seed that is no integer from 0 up, what is no
+        attack, or a classifier that ends in a softmax.
     """
+
+    # Names of metrics that have no value in evaluation.
+    training_metrics = ("natural_accuracy",)
 
     def __init__(
         self,
         classifier: keras.Model,
-        attack: PGD | None,
+        attack: Attack | None,
         *,
         seed: int,
         epsilon_warmup_steps: int = 0,
         natural_accuracy_every: int = 10,
         weight_decay: float = 0.0,
         clean_weight: float = 0.0,
+        validation_attack: Attack | None = None,
         attack_batch_norm: Literal["inference", "batch"] = "inference",
         precision: Precision = "auto",
     ):
@@ -77,6 +93,9 @@ class AdversarialTrainer(keras.Model):
             raise ValueError(f"clean_weight must be from 0 to 1, got {clean_weight!r}")
         if attack_batch_norm not in ("inference", "batch"):
             raise ValueError(f"attack_batch_norm must be 'inference' or 'batch', got {attack_batch_norm!r}")
+        require_integer("seed", seed, 0)
+        inputs.require_attack("attack", attack)
+        inputs.require_attack("validation_attack", validation_attack)
         require_logits(classifier)
         self.classifier = classifier
         self.attack = attack
@@ -85,32 +104,58 @@ class AdversarialTrainer(keras.Model):
         self.natural_accuracy_every = natural_accuracy_every
         self.weight_decay = weight_decay
         self.clean_weight = clean_weight
+        self.validation_attack = validation_attack
         self.attack_batch_norm = attack_batch_norm
         self.twin = AttackTwin(classifier, precision)
         if natural_accuracy_every:
             self.natural_accuracy = _MeanOrNaN(name="natural_accuracy")
+        # There is nothing else to build, and callbacks that restore weights ask.
+        self.built = classifier.built
+
+    def __setattr__(self, name, value):
+        # Keras keeps the compiled steps, which have read what decides them.
+        if name in _DECIDES_STEPS and getattr(self, name, value) is not value:
+            self.train_function = self.test_function = None
+        super().__setattr__(name, value)
 
     def compile(self, *args, jit_compile="auto", **kwargs):
         """As `keras.Model.compile`, but "auto" never chooses XLA, whose convolutions are several times slower than
         oneDNN's on a CPU.
 
         Raises:
-          ValueError: for an optimizer that accumulates gradients, whose count of updates does not tell steps apart.
+          ValueError: see `inputs.require_updates` and `inputs.require_loss_of_logits`.
         """
         super().compile(*args, jit_compile=False if jit_compile == "auto" else jit_compile, **kwargs)
-        if getattr(self.optimizer, "gradient_accumulation_steps", None):
-            raise ValueError("optimizer must not have gradient_accumulation_steps: noise is drawn by count of updates")
+        inputs.require_updates(self.optimizer)
+        inputs.require_loss_of_logits(args[1] if len(args) > 1 else kwargs.get("loss"))
 
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`.
 
         Raises:
-          ValueError: for images that are no floating point numbers within the bounds of the attack's threat model.
+          ValueError: for images that are no floating point numbers within the bounds of the attack's threat model;
+            with `jit_compile=True` pixels out of bounds are not seen.
         """
+        return self._in_one_line(super().fit, *args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """As `keras.Model.evaluate`, under `validation_attack` if there is one, with the errors of `fit`."""
+        return self._in_one_line(super().evaluate, *args, **kwargs)
+
+    def train_on_batch(self, *args, **kwargs):
+        """As `keras.Model.train_on_batch`, with the errors of `fit`."""
+        return self._in_one_line(super().train_on_batch, *args, **kwargs)
+
+    @staticmethod
+    def _in_one_line(function, *args, **kwargs):
         try:
-            return super().fit(*args, **kwargs)
+            return function(*args, **kwargs)
         except tf.errors.InvalidArgumentError as error:
             raise as_value_error(error) from None
+
+    def save(self, filepath, overwrite=True, zipped=None, **kwargs):
+        """Saves the classifier, as `keras.Model.save` does: what callbacks such as ModelCheckpoint keep."""
+        self.classifier.save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
     def call(self, x, training=False):
         """Logits [B, K] of pixels [B, H, W, C]; of a pair in training, those of the attacked images."""
@@ -131,7 +176,8 @@ class AdversarialTrainer(keras.Model):
         seed, attack = self._step_seed(), self.attack
         if self.epsilon_warmup_steps:
             step = tf.cast(self.optimizer.iterations.value, tf.int32)
-            attack = attack.scaled(tf.minimum(1.0, tf.cast(step + 1, tf.float32) / self.epsilon_warmup_steps))
+            share = tf.minimum(1.0, tf.cast(step + 1, tf.float32) / self.epsilon_warmup_steps)
+            attack = scaled(attack, tf.cast(share, x.dtype))
         if self.attack_batch_norm == "batch":
             return attack(lambda x: self.classifier(x, training=True), x, y, seed=seed)
         return attack(self.twin.logits_fn(), x, y, seed=seed)
@@ -154,24 +200,27 @@ class AdversarialTrainer(keras.Model):
             return loss
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         squares = [tf.nn.l2_loss(kernel.value) for kernel in decaying_kernels(self.classifier)]
-        return loss + self.weight_decay / replicas * tf.add_n(squares)
+        return loss + tf.cast(self.weight_decay / replicas * tf.add_n(squares), loss.dtype) if squares else loss
 
     def train_step(self, data):
         """One update on the adversarial batch made of `data`: pixels, labels and, if any, sample weights.
 
-        Labels are class numbers [B], or [B, 1] as in keras.datasets.
-
         Raises:
-          ValueError: for labels of another shape.
+          ValueError: see `inputs.unpacked`.
         """
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if y.shape.rank == 2 and y.shape[1] == 1:
-            y = tf.squeeze(y, axis=1)
-        if y.shape.rank not in (1, None):
-            raise ValueError(f"labels must be class numbers [B] or [B, 1], got shape {y.shape}")
+        x, y, sample_weight = inputs.unpacked(data)
         if self.natural_accuracy_every:
             self._measure_natural_accuracy(x, y)
         return super().train_step(((self.perturb(x, y), x), y, sample_weight))
+
+    def test_step(self, data):
+        """Loss and metrics of a batch, as in `train_step`, under `validation_attack` if there is one."""
+        x, y, sample_weight = inputs.unpacked(data)
+        if self.validation_attack is not None:
+            x = self.validation_attack(self.twin.logits_fn(), x, y, seed=seeds.fold_in(self.seed, VALIDATION))
+        logs = super().test_step((x, y, sample_weight))
+        # They are measured in training only.
+        return {name: value for name, value in logs.items() if name not in self.training_metrics}
 
     def _measure_natural_accuracy(self, x, y):
         def measure():
@@ -188,7 +237,7 @@ class AdversarialTrainer(keras.Model):
 def decaying_kernels(classifier: keras.Model) -> list[keras.Variable]:
     """The trainable kernels of convolutions and dense layers, on which alone weight decay acts: of the challenges'
     networks, what the original calls DW."""
-    return [variable for variable in classifier.trainable_variables if variable.name == "kernel"]
+    return [variable for variable in classifier.trainable_variables if variable.name.endswith("kernel")]
 
 
 class _MeanOrNaN(keras.metrics.Mean):

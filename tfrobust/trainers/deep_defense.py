@@ -104,6 +104,8 @@ class DeepDefenseTrainer(AdversarialTrainer):
       ValueError: if a name is not that of a layer with trainable weights.
     """
 
+    training_metrics = ("natural_accuracy", "regularizer")
+
     def __init__(
         self,
         classifier: keras.Model,
@@ -136,7 +138,11 @@ class DeepDefenseTrainer(AdversarialTrainer):
         if not training:
             return loss
         natural = x[1]
-        value = tf.reduce_mean(self.regularizer(self._logits_fn(), natural, y, self.twin.logits_fn()))
+        each = self.regularizer(self._logits_fn(), natural, y, self.twin.logits_fn())
+        if sample_weight is not None:
+            # As Keras weighs the cross-entropy: the sum of the weights is not divided by.
+            each *= tf.reshape(tf.cast(sample_weight, each.dtype), [-1])
+        value = tf.reduce_mean(each)
         self.regularizer_value.update_state(value)
         return loss + value / tf.distribute.get_strategy().num_replicas_in_sync
 

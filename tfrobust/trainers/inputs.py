@@ -1,0 +1,51 @@
+"""What trainers are given, checked: attacks, losses, optimizers and batches."""
+
+import keras
+import tensorflow as tf
+
+
+def require_attack(argument: str, attack) -> None:
+    """Raises ValueError unless `attack` is None or what every attack is, see `attacks.base.Attack`."""
+    if attack is not None and not (callable(attack) and hasattr(attack, "threat")):
+        raise ValueError(f"{argument} must be an attack, such as PGD(threat, steps=7, step_size=0.1), got {attack!r}")
+
+
+def require_updates(optimizer: keras.optimizers.Optimizer | None) -> None:
+    """Raises ValueError for an optimizer that accumulates gradients: its count of updates does not tell steps apart."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if getattr(optimizer, "gradient_accumulation_steps", None):
+        raise ValueError("optimizer must not have gradient_accumulation_steps: noise is drawn by count of updates")
+
+
+def require_loss_of_logits(loss) -> None:
+    """Raises ValueError for those of Keras's cross-entropies that take probabilities, by name, function or object."""
+    if isinstance(loss, str):
+        try:
+            loss = keras.losses.get(loss)
+        except ValueError:  # which Keras says better
+            return
+    functions = (keras.losses.sparse_categorical_crossentropy, keras.losses.categorical_crossentropy)
+    if loss in functions or getattr(loss, "from_logits", None) is False:
+        raise ValueError(
+            "loss must be one of logits, such as keras.losses.SparseCategoricalCrossentropy(from_logits=True), got "
+            f"{getattr(loss, '__name__', None) or type(loss).__name__} of probabilities"
+        )
+
+
+def unpacked(data) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    """Images, labels [B] and sample weights, if any, of what Keras calls a batch.
+
+    Labels are class numbers [B], or [B, 1] as in keras.datasets.
+
+    Raises:
+      ValueError: for labels of another shape, or for several tensors in the place of one.
+    """
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if not (tf.is_tensor(x) and tf.is_tensor(y)):
+        kinds = f"{type(x).__name__} and {type(y).__name__}"
+        raise ValueError(f"batches must be of images and labels, one tensor each, got {kinds}")
+    if y.shape.rank == 2 and y.shape[1] == 1:
+        y = tf.squeeze(y, axis=1)
+    if y.shape.rank not in (1, None):
+        raise ValueError(f"labels must be class numbers [B] or [B, 1], got shape {y.shape}")
+    return x, y, sample_weight
