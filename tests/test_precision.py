@@ -124,8 +124,13 @@ def standardising():
     return Standardising([keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(3)])
 
 
+def prelu():
+    return [layers.Conv2D(4, 3, activation=layers.PReLU(keras.initializers.Constant(0.3)))]
+
+
 MODELS = {
     "functions of one's own": (own_functions, (8, 8, 3)),
+    "activation with weights": (lambda: with_head((8, 8, 3), *prelu(), *prelu()), (8, 8, 3)),
     "call of one's own": (standardising, (8, 8, 3)),
     "challenge_cnn": (lambda: challenge_cnn(seed=1), (28, 28, 1)),
     "32x32x3": (lambda: with_head((32, 32, 3), layers.Conv2D(8, 3, padding="same")), (32, 32, 3)),

@@ -196,6 +196,9 @@ def _clone(classifier, precision):
         if type(layer) not in _COPIED_LAYERS:
             # The layer itself, in both models: it may hold a state, or have no configuration.
             return layer
+        if isinstance(getattr(layer, "activation", None), layers.Layer):
+            # It may have weights of its own.
+            return layer
         if isinstance(layer, layers.Dropout) and _drops(layer) != bool(layer.rate):
             # Its rate has been changed, and a copy would have other variables.
             return layer

@@ -135,6 +135,19 @@ def test_images_without_weight_do_not_move_deep_defense():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.parametrize("images", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_deep_defense_of_other_types(images, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        trainer = DeepDefenseTrainer(classifier(), DeepDefense(iterations=1), PGD_2, seed=0, epsilon_warmup_steps=2)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    trainer.compile("sgd", CROSS_ENTROPY)
+    batches = tf.data.Dataset.from_tensor_slices((X.astype(images), Y)).batch(12)
+    assert np.isfinite(trainer.fit(batches, shuffle=False, verbose=0).history["loss"]).all()
+
+
 # What does not fit.
 
 
@@ -186,6 +199,11 @@ def test_a_single_logit():
     trainer.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
     with pytest.raises(ValueError, match=message):
         fit(trainer, y=Y % 2)
+
+
+def test_a_classifier_that_does_not_know_its_images():
+    with pytest.raises(ValueError, match=r"classifier must be built: begin it with keras.Input\(shape\), or call it"):
+        AdversarialTrainer(keras.Sequential([layers.Flatten(), layers.Dense(3)]), PGD_2, seed=0)
 
 
 def test_named_images():

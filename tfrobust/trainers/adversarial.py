@@ -96,6 +96,7 @@ class AdversarialTrainer(keras.Model):
         require_integer("seed", seed, 0)
         inputs.require_attack("attack", attack)
         inputs.require_attack("validation_attack", validation_attack)
+        inputs.require_built(classifier)
         require_logits(classifier)
         self.classifier = classifier
         self.attack = attack

@@ -137,14 +137,15 @@ class DeepDefenseTrainer(AdversarialTrainer):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if not training:
             return loss
-        natural = x[1]
+        # In float32, whatever the pixels and the classifier's logits are.
+        natural = tf.cast(x[1], tf.float32)
         each = self.regularizer(self._logits_fn(), natural, y, self.twin.logits_fn())
         if sample_weight is not None:
             # As Keras weighs the cross-entropy: the sum of the weights is not divided by.
             each *= tf.reshape(tf.cast(sample_weight, each.dtype), [-1])
         value = tf.reduce_mean(each)
         self.regularizer_value.update_state(value)
-        return loss + value / tf.distribute.get_strategy().num_replicas_in_sync
+        return loss + tf.cast(value, loss.dtype) / tf.distribute.get_strategy().num_replicas_in_sync
 
     def _logits_fn(self):
         """The classifier in float32, with gradients for the weights that the regulariser moves."""
@@ -153,7 +154,7 @@ class DeepDefenseTrainer(AdversarialTrainer):
             for variable in self.classifier.trainable_variables
         ]
         fixed = [variable.value for variable in self.classifier.non_trainable_variables]
-        return lambda x: self.classifier.stateless_call(trainable, fixed, x, training=False)[0]
+        return lambda x: tf.cast(self.classifier.stateless_call(trainable, fixed, x, training=False)[0], tf.float32)
 
 
 def _guarded_exp(z):

@@ -10,6 +10,12 @@ def require_attack(argument: str, attack) -> None:
         raise ValueError(f"{argument} must be an attack, such as PGD(threat, steps=7, step_size=0.1), got {attack!r}")
 
 
+def require_built(classifier: keras.Model) -> None:
+    """Raises ValueError for a Sequential that does not know its images yet, of which no faster copy can be made."""
+    if isinstance(classifier, keras.Sequential) and not classifier.built:
+        raise ValueError("classifier must be built: begin it with keras.Input(shape), or call it with images once")
+
+
 def require_updates(optimizer: keras.optimizers.Optimizer | None) -> None:
     """Raises ValueError for an optimizer that accumulates gradients: its count of updates does not tell steps apart."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
