@@ -136,13 +136,14 @@ class AttackTwin:
         for i, variable, value in zip(number, self._clone.non_trainable_variables, updated, strict=True):
             # The generators of dropout are left as they are: replicas could not agree on them.
             if i is None:
-                original = self._source[id(variable)]
+                original = self._source.get(id(variable), variable)
                 original.assign(tf.cast(value, original.dtype))
         return tf.cast(logits, tf.float32)
 
     def _weights(self):
         def read(variables):
-            return [tf.cast(self._source[id(v)].value, v.dtype) for v in variables]
+            # One that was made later is of a layer that both models have.
+            return [tf.cast(self._source.get(id(v), v).value, v.dtype) for v in variables]
 
         return read(self._clone.trainable_variables), read(self._clone.non_trainable_variables)
 

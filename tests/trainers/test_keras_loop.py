@@ -114,6 +114,16 @@ def test_xla_compiles_a_step():
     assert compiled == pytest.approx(same, rel=1e-2)
 
 
+def test_activations_with_weights_are_trained():
+    # Keras makes their weights when they are first called.
+    activation = layers.PReLU()
+    trainer = trainer_of(classifier(layers.Conv2D(4, 3, activation=activation)))
+    fit(trainer)
+    before = np.array(activation.alpha)
+    fit(trainer)
+    assert np.abs(activation.alpha - before).max() > 1e-3
+
+
 def test_weight_decay_is_of_every_kernel():
     model = classifier(layers.SeparableConv2D(2, 3))
     decay = trainer_of(model, None, weight_decay=2.0).compute_loss(X, Y, model(X)) - CROSS_ENTROPY(Y, model(X))
