@@ -1,11 +1,17 @@
 """What a classifier must be, before anything is done with it."""
 
+import json
+
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfrobust import checks
+from tfrobust.attacks import Square
+from tfrobust.evaluation import evaluate
 from tfrobust.export import export_saved_model
+from tfrobust.threat_models import ThreatModel
 from tfrobust.trainers import AdversarialTrainer
 
 layers = keras.layers
@@ -68,6 +74,23 @@ def test_a_last_layer_that_squashes_is_refused(last, tmp_path):
 )
 def test_other_classifiers_may_return_logits(classifier):
     checks.require_logits(classifier)
+
+
+def test_functions_that_are_not_tensorflow_s():
+    weights = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    x, y = np.random.default_rng(1).uniform(size=(4, 4, 4, 1)).astype(np.float32), np.zeros(4, int)
+    attacks = {"Square": Square(ThreatModel("linf", 0.3), queries=20)}
+
+    def logits_fn(x):
+        return np.reshape(x, [-1, 16]) @ weights
+
+    with pytest.raises(ValueError, match=r"classifier must be .* a function that returns a tensor, got ndarray: give"):
+        evaluate(logits_fn, x, y, attacks, seed=0)
+    # Whose number of classes a graph does not know.
+    wrapped = evaluate(lambda x: tf.numpy_function(logits_fn, [x], tf.float32), x, y, attacks, seed=0)
+    plain = evaluate(lambda x: tf.reshape(x, [-1, 16]) @ weights, x, y, attacks, seed=np.int64(0))
+    assert wrapped.robust_accuracy == plain.robust_accuracy
+    assert json.loads(json.dumps(plain.as_json()))["seed"] == 0
 
 
 def test_the_classes_are_the_data_s():

@@ -139,6 +139,56 @@ def test_resumes_to_the_same_report_and_repeats_no_batch(tmp_path, monkeypatch, 
     assert [file.name for file in path.parent.iterdir()] == ["state.npz"]
 
 
+@tf.custom_gradient
+def rounded(x):
+    return tf.round(x), lambda upstream: 0 * upstream
+
+
+@tf.custom_gradient
+def rounded_straight_through(x):
+    return tf.round(x), lambda upstream: upstream
+
+
+def away(sign):
+    """A step whose loss is one of a kind by what it holds only."""
+    return PGD(LINF, 1, 0.1, loss=lambda z, y: sign * tf.reduce_sum(z, axis=1), random_start=False)
+
+
+LOSSES = [lambda z, y: z[:, 0], lambda z, y: z[:, 1]]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((threshold, away(1.0)), (threshold, away(-1.0))),
+        ((threshold, PGD(LINF, 1, 0.1, loss=LOSSES[0])), (threshold, PGD(LINF, 1, 0.1, loss=LOSSES[1]))),
+        # The same logits with other gradients: how adaptive attacks are made.
+        (
+            (lambda x: threshold(rounded(x)), PGD(LINF, 1, 0.1)),
+            (lambda x: threshold(rounded_straight_through(x)), PGD(LINF, 1, 0.1)),
+        ),
+    ],
+    ids=["what a loss holds", "the code of a loss", "gradients"],
+)
+def test_functions_of_the_same_name_are_told_apart(tmp_path, before, after):
+    state = EvaluationState(tmp_path / "state.npz")
+    evaluate(before[0], PIXELS, LABELS, {"a": before[1]}, seed=0, state=state)
+    with pytest.raises(ValueError, match=r"state .* is that of another evaluation"):
+        evaluate(after[0], PIXELS, LABELS, {"a": after[1]}, seed=0, state=state)
+
+
+def test_objects_without_a_text_of_their_own_go_on(tmp_path):
+    class Mine:
+        threat = LINF
+
+        def __call__(self, logits_fn, x, y, *, seed, judge_fn=None):
+            return x
+
+    first, second = (run({"a": Mine()}, state=EvaluationState(tmp_path / "state.npz")) for _ in range(2))
+    assert_same(first, second)
+    assert second.attacks[0].attack.endswith("Mine object>")
+
+
 @pytest.mark.parametrize("change", ["images", "labels", "attacks", "seed", "classifier", "only_standing"])
 def test_a_state_of_another_evaluation_is_refused_and_kept(tmp_path, change):
     path = tmp_path / "state.npz"

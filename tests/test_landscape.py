@@ -76,3 +76,10 @@ def test_surface_of_a_linear_function():
     z = np.linspace(-1, 1, 5) * EPSILON * np.abs(WEIGHTS).sum()
     np.testing.assert_allclose(values[:, 2], np.log1p(np.exp(2 * z)), rtol=1e-5)
     np.testing.assert_array_equal(values, landscape.surface(X, 0, 5, seed=1))
+
+
+def test_images_that_would_be_clipped_are_refused():
+    around = Landscape(lambda x: tf.reshape(x, [-1, 4]), PGD(ThreatModel("linf", 0.1), 2, 0.1))
+    for image in (np.full([2, 2, 1], 255.0), np.full([2, 2, 1], 255, np.uint8)):
+        with pytest.raises(ValueError, match="images must be"):
+            around.maxima(image, 0, range(2), seed=0)

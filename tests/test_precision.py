@@ -337,6 +337,14 @@ def test_precision_is_what_the_copy_computes_in(layers, expected):
         np.testing.assert_allclose(twin.logits_fn()(x), classifier(x, training=False), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+@pytest.mark.parametrize(("name", "tolerance"), [("float32", 0.02), ("bfloat16", 0.5)])
+def test_quantised_layers_are_used_as_they_are(name, tolerance):
+    model, x = challenge_cnn(seed=1), images((28, 28, 1))
+    model.quantize("int8")
+    np.testing.assert_allclose(AttackTwin(model, name).logits_fn()(x), model(x), atol=tolerance)
+
+
 def test_resolve(monkeypatch):
     assert precision.resolve("float32") == "float32" and precision.resolve("bfloat16") == "bfloat16"
     with pytest.raises(ValueError, match="precision must be 'auto', 'float32' or 'bfloat16', got 'float16'"):

@@ -211,3 +211,20 @@ def test_errors_name_argument_expectation_and_value(arguments, message):
 def test_radii_that_only_look_too_large_are_accepted():
     assert ThreatModel("l2", 8).epsilon == 8
     assert ThreatModel("linf", 8, (0.0, 255.0)).epsilon == 8
+
+
+@pytest.mark.parametrize("bounds", [(-np.inf, np.inf), (0.0, np.inf)])
+def test_infinite_bounds_are_refused(bounds):
+    # Distances could be checked no more closely than to infinity.
+    with pytest.raises(ValueError, match="bounds must be finite, got"):
+        ThreatModel("linf", 0.1, bounds)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_numpy_s_numbers_are_numbers(norm):
+    low, high = (np.array([0.0, 1.0]) - 0.1307) / 0.3081
+    threat = ThreatModel(norm, np.float32(0.5), (low, high))
+    assert threat == ThreatModel(norm, 0.5, (float(low), float(high)))
+    assert [type(number) for number in (threat.epsilon, *threat.bounds)] == [float] * 3
+    x = tf.zeros([2, 2, 2, 1])
+    assert np.isfinite(tf.function(threat.project, autograph=False)(x + 1, x)).all()

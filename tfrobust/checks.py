@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust import pixels
-from tfrobust.attacks.base import LogitsFn
+from tfrobust.attacks.base import LogitsFn, describe
+from tfrobust.precision import Functions, Precision, functions
 
 
 def require_integer(argument: str, value: int, minimum: int, maximum: int | None = None) -> None:
@@ -19,10 +20,14 @@ def require_integer(argument: str, value: int, minimum: int, maximum: int | None
     raise ValueError(f"{argument} must be {wanted}, got {value!r}")
 
 
-def require_named(attacks) -> None:
-    """Raises ValueError unless `attacks` is a mapping: reports tell attacks apart by name."""
+def require_named(attacks, attribute: str, kind: str) -> None:
+    """Raises ValueError unless `attacks` is a mapping, as reports tell attacks apart by name, of attacks of the kind
+    that has an attribute of this name."""
     if not isinstance(attacks, Mapping):
         raise ValueError(f"attacks must be a mapping of names to attacks, got a {type(attacks).__name__}")
+    for name, attack in attacks.items():
+        if not hasattr(attack, attribute):
+            raise ValueError(f"attacks must be {kind}, got {describe(attack)} for {name!r}")
 
 
 def check_examples(images, labels, bounds) -> tuple[np.ndarray, np.ndarray]:
@@ -65,6 +70,32 @@ def check_classifier(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray
     if not np.isfinite(logits).all():
         raise ValueError("classifier must return finite logits, got NaN or infinity")
     _refuse_probabilities(logits)
+
+
+def checked_functions(classifier: keras.Model | LogitsFn, precision: Precision, images, labels) -> Functions:
+    """What attacks and evaluations call, see `precision.functions`, of a classifier that was tried on a few images.
+
+    Raises:
+      ValueError: see `require_logits` and `check_classifier`; also for a function that is not made of TensorFlow's
+        operations.
+    """
+    require_logits(classifier)
+    found = functions(classifier, precision)
+    check_classifier(found.judge_fn, images, labels)
+    if isinstance(classifier, keras.Model):
+        return found
+    logits = classifier(tf.constant(images[:1]))
+    if not tf.is_tensor(logits):
+        raise ValueError(
+            f"classifier must be a Keras model or a function that returns a tensor, got {type(logits).__name__}: give "
+            "Keras models themselves, and wrap what is not TensorFlow in tf.numpy_function"
+        )
+
+    def with_classes(x):
+        # Inside of a graph it may not tell of how many.
+        return tf.ensure_shape(classifier(x), [None, logits.shape[1]])
+
+    return Functions(with_classes, lambda: with_classes, found.precision)
 
 
 def check_classes(logits_fn: LogitsFn, image_shape: tuple[int, int, int], num_classes: int) -> None:

@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from tfrobust import losses, seeds
 from tfrobust.attacks.base import Attack, LogitsFn, NotDifferentiableError, describe
-from tfrobust.checks import check_classifier, check_examples, require_integer, require_logits, require_named
+from tfrobust.checks import check_examples, checked_functions, require_integer, require_named
 from tfrobust.evaluation_state import EvaluationState, Progress, fingerprint
-from tfrobust.precision import Precision, functions
+from tfrobust.precision import Precision
 from tfrobust.reports import NATURAL, AttackResult, Report
 
 
@@ -74,12 +74,10 @@ def evaluate(
         models, a classifier that does not take the images or does not return logits, or a state of another evaluation.
       InvalidAdversarialExampleError: if an attack breaks its threat model.
     """
-    threat = _common_threat(attacks)
+    threat, seed = _common_threat(attacks), int(seed)
     images, labels = check_examples(images, labels, threat.bounds)
     require_integer("batch_size", batch_size, 1)
-    require_logits(classifier)
-    judge_fn, gradient_fn, precision = functions(classifier, precision)
-    check_classifier(judge_fn, images[:batch_size], labels)
+    judge_fn, gradient_fn, precision = checked_functions(classifier, precision, images[:batch_size], labels)
     examples = _Examples(images, labels, threat, judge_fn, batch_size)
 
     start, everything = time.perf_counter(), np.arange(len(images))
@@ -90,7 +88,8 @@ def evaluate(
     if on_clean:
         on_clean(clean, time.perf_counter() - start)
     if state is not None:
-        state.open(fingerprint(images, labels, logits, attacks, seed, precision, only_standing))
+        settings = (seed, precision, only_standing)
+        state.open(fingerprint(images, labels, logits, attacks, gradient_fn, settings))
         state.resume(progress)
     skipped = []
     for name, attack in attacks.items():
@@ -219,7 +218,7 @@ def require_finite_images(name: str, x_adv: np.ndarray) -> None:
 
 
 def _common_threat(attacks):
-    require_named(attacks)
+    require_named(attacks, "threat", "norm-bounded ones, which have a threat model")
     threats = {attack.threat for attack in attacks.values()}
     if len(threats) != 1:
         raise ValueError(f"attacks must be one or more of a single threat model, got {sorted(map(str, threats))}")

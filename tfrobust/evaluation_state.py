@@ -5,16 +5,20 @@ evaluate(classifier, images, labels, attacks, seed=0, state=state)      # the sa
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
 import time
+import types
 from collections.abc import Mapping
 
 import numpy as np
+import tensorflow as tf
 
-from tfrobust.attacks.base import Attack, describe
+from tfrobust.attacks.base import Attack, NotDifferentiableError, describe, input_gradient
 from tfrobust.attacks.transfer import Transfer
+from tfrobust.losses import margin
 from tfrobust.reports import NATURAL, STANDING, UNKNOWN, AttackResult
 from tfrobust.whole_files import whole_file
 
@@ -22,6 +26,8 @@ from tfrobust.whole_files import whole_file
 SAVE_EVERY = 20.0
 # Images by whose logits a surrogate is told from others.
 SURROGATES_SEE = 100
+# And those by whose gradients the model is told from one with other gradients.
+GRADIENTS_SEE = 10
 
 
 class WorstCase:
@@ -176,8 +182,15 @@ class EvaluationState:
         self._saved = time.monotonic()
 
 
-def fingerprint(images, labels, logits, attacks: Mapping[str, Attack], seed, precision, only_standing) -> str:
-    """What tells one evaluation from another: data, attacks and settings, the model and surrogates by their logits."""
+def fingerprint(images, labels, logits, attacks: Mapping[str, Attack], gradient_fn, settings) -> str:
+    """What tells one evaluation from another: data, attacks and settings, the model and surrogates by their logits, and
+    the model by its gradients, too.
+
+    Args:
+      images, labels, logits: the arrays of all examples.
+      gradient_fn: see `precision.Functions`.
+      settings: whatever else matters and can be written as JSON.
+    """
     digest = hashlib.sha256()
     surrogates = [attack.surrogate for attack in attacks.values() if isinstance(attack, Transfer)]
     some = images[:SURROGATES_SEE]
@@ -185,8 +198,38 @@ def fingerprint(images, labels, logits, attacks: Mapping[str, Attack], seed, pre
     for values in (logits, *(np.asarray(surrogate(some)) for surrogate in surrogates)):
         digest.update(np.argmax(values, axis=1).tobytes())
         digest.update(np.round(np.mean(values, axis=0, dtype=np.float64), 2).tobytes())
+    digest.update(_gradients(gradient_fn, images[:GRADIENTS_SEE], labels[:GRADIENTS_SEE]))
     for array in (images, labels):
         digest.update(np.ascontiguousarray(array).tobytes())
-    settings = [[name, describe(attack)] for name, attack in attacks.items()]
-    digest.update(json.dumps([settings, seed, precision, only_standing]).encode())
+    attacks = [[name, describe(attack), *_code(attack)] for name, attack in attacks.items()]
+    digest.update(json.dumps([attacks, settings]).encode())
     return digest.hexdigest()
+
+
+def _gradients(gradient_fn, images, labels):
+    """How long the gradients of these images are, and how they lie to one direction, rounded."""
+    try:
+        gradients = input_gradient(gradient_fn(), margin, tf.constant(images), tf.constant(labels)).numpy()
+    except NotDifferentiableError:
+        return b"none"
+    flat = gradients.reshape(len(images), -1).astype(np.float64)
+    direction = np.random.default_rng(0).normal(size=flat.shape[1])
+    length = np.linalg.norm(flat, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosine = flat @ direction / (length * np.linalg.norm(direction))
+        return np.round(np.log2(length)).tobytes() + np.round(cosine, 2).tobytes()
+
+
+def _code(configuration):
+    """The code of the functions that a configuration holds: their names do not tell them apart."""
+    if dataclasses.is_dataclass(configuration):
+        for field in dataclasses.fields(configuration):
+            yield from _code(getattr(configuration, field.name))
+    elif isinstance(configuration, functools.partial):
+        yield from _code(configuration.func)
+    elif isinstance(configuration, types.FunctionType):
+        code = configuration.__code__
+        constants = [part for part in code.co_consts if isinstance(part, float | int | str)]
+        held = [cell.cell_contents for cell in configuration.__closure__ or ()]
+        yield [code.co_code.hex(), list(code.co_names), constants]
+        yield [part for part in held if isinstance(part, float | int | str)]

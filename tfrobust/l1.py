@@ -16,6 +16,8 @@ def project(x_adv: tf.Tensor, x: tf.Tensor, epsilon, bounds: tuple[float, float]
     the same lambda, down to 0 and at most to the distance of the box's wall. The lambda at which the sum of what is
     left is epsilon is found by bisection, and then exactly on the linear piece around it.
     """
+    # NumPy's numbers have types that tensors do not take.
+    bounds = tuple(map(float, bounds))
     delta, epsilon = x_adv - x, tf.cast(epsilon, x.dtype)
     size, sign = tf.abs(delta), tf.sign(delta)
     room = tf.where(sign > 0, bounds[1] - x, x - bounds[0])

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfrobust import precision, seeds
 from tfrobust.attacks import PGD
 from tfrobust.attacks.base import LogitsFn, gradient_and_logits, input_gradient
+from tfrobust.pixels import require_pixels
 
 
 class Maxima(NamedTuple):
@@ -47,6 +48,9 @@ class Landscape:
       classifier: a keras.Model or function, pixels [B, H, W, C] -> logits [B, K]; asked in inference mode, in float32.
       attack: its threat, steps and loss; each restart is one of its own.
       batch_size: restarts, or points of a surface, at a time: memory does not grow with their number.
+
+    Raises:
+      ValueError: from calls, for an image that is not within the bounds of the attack's threat model.
     """
 
     def __init__(self, classifier: keras.Model | LogitsFn, attack: PGD, batch_size: int = 200):
@@ -80,13 +84,13 @@ class Landscape:
         parts = []
         for first in range(0, len(restarts), self._batch_size):
             numbers = tf.constant(restarts[first : first + self._batch_size], tf.int32)
-            images, labels = _repeated(x, y, len(numbers))
+            images, labels = self._repeated(x, y, len(numbers))
             parts.append([part.numpy() for part in self._ascend(images, labels, seeds.per_example(seed, numbers))])
         return Maxima(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def gradient(self, x: np.ndarray, y: int) -> np.ndarray:
         """The loss's gradient at the image itself, [H, W, C]."""
-        return self._gradient(*_repeated(x, y, 1)).numpy()[0]
+        return self._gradient(*self._repeated(x, y, 1)).numpy()[0]
 
     def surface(self, x: np.ndarray, y: int, points: int, *, seed: int) -> np.ndarray:
         """The loss on a plane through the image, [points, points].
@@ -103,6 +107,11 @@ class Landscape:
                 images = np.clip(x + row + across[first : first + self._batch_size], *self.attack.threat.bounds)
                 values.append(self._loss(images, tf.fill([len(images)], tf.cast(y, tf.int64))).numpy())
         return np.concatenate(values).reshape(points, points)
+
+    def _repeated(self, x, y, count):
+        require_pixels(tf.convert_to_tensor(x), self.attack.threat.bounds)
+        images = tf.repeat(tf.cast(x, tf.float32)[tf.newaxis], count, axis=0)
+        return images, tf.fill([count], tf.cast(y, tf.int64))
 
 
 def geometry(points: np.ndarray) -> Geometry:
@@ -128,8 +137,3 @@ def cosines(points: np.ndarray, direction: np.ndarray) -> np.ndarray:
     flat, direction = points.reshape(len(points), -1).astype(np.float64), direction.ravel().astype(np.float64)
     with np.errstate(invalid="ignore"):
         return flat @ direction / (np.linalg.norm(flat, axis=1) * np.linalg.norm(direction))
-
-
-def _repeated(x, y, count):
-    images = tf.repeat(tf.constant(x, tf.float32)[tf.newaxis], count, axis=0)
-    return images, tf.fill([count], tf.cast(y, tf.int64))

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfrobust import precision as precisions
 from tfrobust.attacks.base import input_gradient
 from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
-from tfrobust.checks import require_integer
+from tfrobust.checks import check_examples, require_integer, require_logits
 from tfrobust.losses import log_odds
 from tfrobust.perturbation_size import image_norm, relative_size
 from tfrobust.precision import Precision
@@ -64,7 +64,8 @@ class RhoMeter:
       batch_size: images at a time; default: `batch_size_for` them.
 
     Raises:
-      ValueError: from calls, for no images or iterations, and as in `deepfool_perturbation`.
+      ValueError: for a classifier that ends in a softmax; from calls, for no images or iterations, and as in
+        `deepfool_perturbation`.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class RhoMeter:
         batch_size: int | None = None,
         precision: Precision = "auto",
     ):
+        require_logits(classifier)
         self._iterations = iterations
         self._batch_size = batch_size or batch_size_for(classifier.input_shape[1:])
         functions = precisions.functions(classifier, precision)
@@ -132,12 +134,13 @@ class SignAttack:
       images, labels: [N, H, W, C] in [0, 1] and [N].
 
     Raises:
-      ValueError: for no images.
+      ValueError: for no images, pixels out of [0, 1], labels that do not fit, or a classifier that ends in a softmax.
     """
 
     def __init__(self, classifier: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int | None = None):
         _require_images(images)
-        self._images, self._labels = images, np.asarray(labels)
+        require_logits(classifier)
+        self._images, self._labels = check_examples(images, labels, (0.0, 1.0))
         self._batch_size = batch_size or batch_size_for(images.shape[1:])
         judge_fn = precisions.inference(classifier)
 

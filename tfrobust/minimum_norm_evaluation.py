@@ -16,9 +16,9 @@ import tensorflow as tf
 from tfrobust import seeds
 from tfrobust.attacks.base import LogitsFn, describe
 from tfrobust.attacks.minimum_norm import MinimumNormAttack
-from tfrobust.checks import check_classifier, check_examples, require_integer, require_logits, require_named
+from tfrobust.checks import check_examples, checked_functions, require_integer, require_named
 from tfrobust.evaluation import InvalidAdversarialExampleError, require_finite_images
-from tfrobust.precision import Precision, functions
+from tfrobust.precision import Precision
 from tfrobust.threat_models import ThreatModel
 
 
@@ -135,16 +135,15 @@ def evaluate_minimum_norm(
       ValueError: as for `evaluation.evaluate`.
       InvalidAdversarialExampleError: if an attack returns an image that is not what it claims.
     """
-    require_named(attacks)
+    require_named(attacks, "minimize", "minimum-norm ones, which have no budget")
+    seed = int(seed)
     kinds = {(attack.norm, attack.bounds) for attack in attacks.values()}
     if len(kinds) != 1:
         raise ValueError(f"attacks must be one or more of a single norm and bounds, got {sorted(map(str, kinds))}")
     norm, bounds = kinds.pop()
     images, labels = check_examples(images, labels, bounds)
     require_integer("batch_size", batch_size, 1)
-    require_logits(classifier)
-    judge_fn, gradient_fn, precision = functions(classifier, precision)
-    check_classifier(judge_fn, images[:batch_size], labels)
+    judge_fn, gradient_fn, precision = checked_functions(classifier, precision, images[:batch_size], labels)
     threat = ThreatModel(norm, 0.0, bounds)
 
     @tf.function(autograph=False, reduce_retracing=True)

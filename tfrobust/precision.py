@@ -200,6 +200,9 @@ def _clone(classifier, precision):
         if isinstance(getattr(layer, "activation", None), layers.Layer):
             # It may have weights of its own.
             return layer
+        if getattr(layer, "quantization_mode", None):
+            # Its precision is what its weights were rounded to.
+            return layer
         if isinstance(layer, layers.Dropout) and _drops(layer) != bool(layer.rate):
             # Its rate has been changed, and a copy would have other variables.
             return layer

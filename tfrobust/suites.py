@@ -78,23 +78,25 @@ def autoattack_rand(threat: ThreatModel) -> Suite:
 
 def min_norm(norm: str, bounds: tuple[float, float] = (0.0, 1.0)) -> dict[str, MinimumNormAttack]:
     """The minimum-norm attacks of a norm, for `minimum_norm_evaluation.evaluate_minimum_norm`."""
-    fab = FAB(ThreatModel(norm, 1.0, bounds), steps=100, targets=9)
+    # The lengths that attacks begin with are for pixels in [0, 1].
+    width = float(bounds[1] - bounds[0])
+    fab = FAB(ThreatModel(norm, width, bounds), steps=100, targets=9)
     if norm == "l2":
         return {
             "DeepFool": DeepFool("l2", bounds),
-            "DDN": DDN(bounds=bounds),
-            "FMN": FMN("l2", bounds),
+            "DDN": DDN(bounds=bounds, initial_norm=width, step_size=width),
+            "FMN": FMN("l2", bounds, step_size=width),
             "FAB-T": fab,
             "CW-L2": CarliniWagnerL2(bounds=bounds),
         }
     if norm == "linf":
         return {
             "DeepFool": DeepFool("linf", bounds),
-            "FMN": FMN("linf", bounds),
+            "FMN": FMN("linf", bounds, step_size=width),
             "FAB-T": fab,
             "CW-Linf": CarliniWagnerLinf(bounds=bounds),
         }
-    return {"FMN": FMN("l1", bounds), "FAB-T": fab}
+    return {"FMN": FMN("l1", bounds, step_size=width), "FAB-T": fab}
 
 
 SUITES: dict[str, Callable[[ThreatModel], Suite]] = {

@@ -49,10 +49,15 @@ class ThreatModel:
             raise ValueError(f"norm must be 'linf', 'l2' or 'l1', got {self.norm!r}")
         if not (isinstance(self.bounds, tuple) and len(self.bounds) == 2 and self.bounds[0] < self.bounds[1]):
             raise ValueError(f"bounds must be (low, high) with low < high, got {self.bounds!r}")
+        if not all(map(math.isfinite, self.bounds)):
+            raise ValueError(f"bounds must be finite, got {self.bounds!r}")
+        # NumPy's numbers have types that tensors do not take.
+        object.__setattr__(self, "bounds", tuple(map(float, self.bounds)))
         if tf.is_tensor(self.epsilon):
             return
         if not (isinstance(self.epsilon, numbers.Real) and math.isfinite(self.epsilon) and self.epsilon >= 0):
             raise ValueError(f"epsilon must be a finite number from 0 up, got {self.epsilon!r}")
+        object.__setattr__(self, "epsilon", float(self.epsilon))
         if self.norm == "linf" and self.epsilon > self.bounds[1] - self.bounds[0]:
             raise ValueError(
                 f"epsilon must be at most {self.bounds[1] - self.bounds[0]:g} for pixels in {list(self.bounds)}, "

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tfrobust import losses
-from tfrobust.attacks import catalogue
+from tfrobust.attacks import APGD, FAB, ODI, PGD, MomentumPGD, Square, TargetedPGD, catalogue
+from tfrobust.attacks.apgd import apgd_ce, apgd_t
 from tfrobust.attacks.base import input_gradient
 from tfrobust.threat_models import ThreatModel
 
@@ -50,3 +51,36 @@ def test_pixels_are_checked_in_graphs_too():
     in_graph = tf.function(lambda x: attack(tf.keras.layers.Flatten(), x, Y, seed=0), autograph=False)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"images must be within \[0.0, 1.0\], got from\] \[0\]"):
         in_graph(tf.constant(np.round(X) * 3))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        FAB(ThreatModel("linf", 0.3), steps=2),
+        FAB(ThreatModel("l2", 2.0), steps=5, targets=1),
+        apgd_ce(ThreatModel("l2", 0.3), steps=3),
+        apgd_t(ThreatModel("linf", 0.3), steps=3, targets=1),
+        PGD(ThreatModel("linf", 0.3), 2, 0.2),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_images_are_constants_of_a_tape_around(attack):
+    weights = tf.Variable(np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32))
+    with tf.GradientTape() as tape:
+        x_adv = attack(lambda x: tf.reshape(x, [-1, 4]) @ weights, X, Y, seed=0)
+    assert np.abs(x_adv - X).max() > 0.05
+    assert tape.gradient(x_adv, weights) is None
+
+
+def test_targeted_losses_of_attacks_that_look_for_any_class():
+    linf, targeted = ThreatModel("linf", 0.1), losses.Targeted()
+    for make in (
+        lambda: APGD(linf, loss=targeted),
+        lambda: Square(linf, loss=targeted),
+        lambda: ODI(PGD(linf, 1, 0.1, loss=targeted)),
+        lambda: TargetedPGD(PGD(linf, 1, 0.1, loss=targeted)),
+    ):
+        with pytest.raises(ValueError, match=r"must have an untargeted loss, got Targeted\(loss=cross_entropy\)"):
+            make()
+    with pytest.raises(ValueError, match="attack must be a PGD, got MomentumPGD"):
+        TargetedPGD(MomentumPGD(linf, 1, 0.1))

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfrobust import losses
 from tfrobust.attacks import apgd_steps
-from tfrobust.attacks.base import LogitsFn, checked_examples, describe, gradient_and_logits, require
+from tfrobust.attacks.base import LogitsFn, checked_examples, describe, gradient_and_logits, require, require_untargeted
 from tfrobust.attacks.compaction import first_success, run_rounds
 from tfrobust.attacks.targets import ranked_targets
 from tfrobust.losses import LossFn
@@ -61,6 +61,7 @@ class APGD:
 
     def __post_init__(self):
         require(self, steps=1, restarts=1, targets=0, eot_samples=1)
+        require_untargeted("APGD", self.loss)
         of_pairs = self.loss in (losses.dlr_targeted, losses.margin_targeted)
         if of_pairs != bool(self.targets):
             wanted = "1 or more with a loss of labels and targets" if of_pairs else "0 with a loss of labels"
@@ -83,7 +84,7 @@ class APGD:
             def run(x, y, seed, index):
                 return self._run(logits_fn, judge_fn, loss, x, y, (), seed)
 
-            return first_success(run, x, y, runs=self.restarts, seed=seed, judge_fn=judge_fn)
+            return tf.stop_gradient(first_success(run, x, y, runs=self.restarts, seed=seed, judge_fn=judge_fn))
 
         ranked = ranked_targets(logits, y, targets)
 
@@ -92,7 +93,8 @@ class APGD:
             return self._run(logits_fn, judge_fn, loss, x, y, (target,), seed)
 
         runs = self.restarts * targets
-        return first_success(run_targeted, x, y, runs=runs, seed=seed, judge_fn=judge_fn, more=(ranked,))
+        found = first_success(run_targeted, x, y, runs=runs, seed=seed, judge_fn=judge_fn, more=(ranked,))
+        return tf.stop_gradient(found)
 
     def _run(self, logits_fn, judge_fn, loss, x, y, target, seed):
         """One run of every example; in l1 three of them, with epsilons that shrink to the one that counts."""

@@ -2,12 +2,13 @@
 
 import dataclasses
 import numbers
+import re
 from collections.abc import Callable
 from typing import Protocol
 
 import tensorflow as tf
 
-from tfrobust.losses import LossFn
+from tfrobust.losses import LossFn, Targeted
 from tfrobust.pixels import require_pixels
 from tfrobust.threat_models import ThreatModel
 
@@ -52,6 +53,12 @@ def checked_examples(x, y, bounds: tuple[float, float]) -> tuple[tf.Tensor, tf.T
     return x, y
 
 
+def require_untargeted(argument: str, loss: LossFn) -> None:
+    """Raises ValueError for a targeted loss, of an attack that ends when an example is not its label any more."""
+    if isinstance(loss, Targeted):
+        raise ValueError(f"{argument} must have an untargeted loss, got {describe(loss)}")
+
+
 def require_norm(norm: str, norms: tuple[str, ...] = ("l2", "linf")) -> None:
     """Raises ValueError unless `norm` is one of `norms`."""
     if norm not in norms:
@@ -64,7 +71,8 @@ def describe(configuration) -> str:
         fields = dataclasses.fields(configuration)
         values = ", ".join(f"{field.name}={describe(getattr(configuration, field.name))}" for field in fields)
         return f"{type(configuration).__name__}({values})"
-    return getattr(configuration, "__name__", None) or repr(configuration)
+    # Without addresses, which another run of the same program does not have.
+    return getattr(configuration, "__name__", None) or re.sub(r" at 0x[0-9a-fA-F]+", "", repr(configuration))
 
 
 def scaled(attack: Attack, factor: float) -> Attack:

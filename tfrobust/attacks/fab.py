@@ -115,6 +115,7 @@ class FAB:
 
         state = (tf.constant(0), x, tf.where(_wrong(logits, y), 0.0, math.inf))
         _, nearest, distance = tf.while_loop(going_on, run, state, parallel_iterations=1)
+        nearest, distance = tf.stop_gradient(nearest), tf.stop_gradient(distance)
         return MinimumNorm(nearest, distance, tf.math.is_finite(distance))
 
     def __call__(
@@ -148,7 +149,7 @@ class FAB:
 
         runs = self.restarts * ranked.shape[1]
         found = first_success(run, x, y, runs=runs, seed=seed, judge_fn=judge_fn, more=(ranked, logits))
-        return choose(_wrong(logits, y), x, found)
+        return tf.stop_gradient(choose(_wrong(logits, y), x, found))
 
     def _aims(self, logits_fn, logits, y):
         """The boundary as a function of (x_now, y, target, judged), and the targets [B, T] of the runs."""

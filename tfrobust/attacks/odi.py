@@ -10,8 +10,8 @@ import numbers
 
 import tensorflow as tf
 
-from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn, checked_examples, require
+from tfrobust import seeds
+from tfrobust.attacks.base import LogitsFn, checked_examples, require, require_untargeted
 from tfrobust.attacks.compaction import first_success
 from tfrobust.attacks.pgd import PGD
 from tfrobust.threat_models import ThreatModel
@@ -45,8 +45,7 @@ class ODI:
         given = self.step_size is not None and not tf.is_tensor(self.step_size)
         if given and not (isinstance(self.step_size, numbers.Real) and 0 <= self.step_size < math.inf):
             raise ValueError(f"step_size must be 0 or more, or None for epsilon, got {self.step_size!r}")
-        if isinstance(self.attack.loss, losses.Targeted):
-            raise ValueError(f"attack must have an untargeted loss, got {self.attack.loss!r}")
+        require_untargeted("attack", self.attack.loss)
 
     @property
     def threat(self) -> ThreatModel:

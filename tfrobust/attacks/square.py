@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn, checked_examples, require
+from tfrobust.attacks.base import LogitsFn, checked_examples, require, require_untargeted
 from tfrobust.attacks.compaction import first_success, run_rounds
 from tfrobust.attacks.square_patterns import BumpSquares, WallSquares, square_side
 from tfrobust.losses import LossFn
@@ -58,6 +58,7 @@ class Square:
 
     def __post_init__(self):
         require(self, queries=1, restarts=1)
+        require_untargeted("Square", self.loss)
         if not 0 < self.p_init <= 1:
             raise ValueError(f"p_init must be above 0 and at most 1, got {self.p_init!r}")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn, checked_examples
+from tfrobust.attacks.base import LogitsFn, checked_examples, describe, require_untargeted
 from tfrobust.attacks.pgd import PGD
 from tfrobust.threat_models import ThreatModel
 
@@ -60,10 +60,18 @@ class TargetedPGD:
     Attributes:
       attack: its `loss` is wrapped in `losses.Targeted`.
       target: how each example's target is chosen from its clean logits.
+
+    Raises:
+      ValueError: for another attack than PGD, or one whose loss is targeted already.
     """
 
     attack: PGD
     target: ChooseTarget = runner_up
+
+    def __post_init__(self):
+        if not isinstance(self.attack, PGD):
+            raise ValueError(f"attack must be a PGD, got {describe(self.attack)}")
+        require_untargeted("attack", self.attack.loss)
 
     @property
     def threat(self) -> ThreatModel:
