@@ -257,14 +257,15 @@ def changed(value):
         ({"images": IMAGES[:, :4]}, r"classifier must take images of shape \(4, 6, 1\), got: .*(compatible|shape)"),
         ({"attacks": {}}, "attacks must be one or more of a single threat model"),
         ({"attacks": {"a": fgsm(LINF), "b": fgsm(ThreatModel("linf", 0.2))}}, "attacks must be .*single threat model"),
+        ({"seed": None}, "seed must be an integer of at least 0, got None"),
         ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
         ({"precision": "half"}, "precision must be .*, got 'half'"),
     ],
 )
 def test_bad_input_is_a_value_error_of_one_line(arguments, message):
-    given = {"images": IMAGES, "labels": [0, 1, 2, 0], "attacks": {"FGSM": fgsm(LINF)}, **arguments}
+    given = {"images": IMAGES, "labels": [0, 1, 2, 0], "attacks": {"FGSM": fgsm(LINF)}, "seed": 0, **arguments}
     with pytest.raises(ValueError, match=message) as error:
-        evaluate(convolutional(), **given, seed=0)
+        evaluate(convolutional(), **given)
     assert "\n" not in str(error.value)
 
 

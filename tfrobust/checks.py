@@ -51,7 +51,15 @@ def check_examples(images, labels, bounds) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"images must be within {list(bounds)}, got [{images.min():g}, {images.max():g}] in {_count_bad(outside)}"
         )
-    return np.clip(images, *bounds), labels
+    if images.min() < bounds[0] or images.max() > bounds[1]:
+        images = np.clip(images, *bounds)
+    return images, labels
+
+
+def checked_seed(seed: int) -> int:
+    """A seed as Python's integer, which JSON takes; ValueError for what is no integer from 0 up."""
+    require_integer("seed", seed, 0)
+    return int(seed)
 
 
 def check_classifier(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray) -> None:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfrobust import losses, seeds
 from tfrobust.attacks.base import Attack, LogitsFn, NotDifferentiableError, describe
-from tfrobust.checks import check_examples, checked_functions, require_integer, require_named
+from tfrobust.checks import check_examples, checked_functions, checked_seed, require_integer, require_named
 from tfrobust.evaluation_state import EvaluationState, Progress, fingerprint
 from tfrobust.precision import Precision
 from tfrobust.reports import NATURAL, AttackResult, Report
@@ -74,7 +74,7 @@ def evaluate(
         models, a classifier that does not take the images or does not return logits, or a state of another evaluation.
       InvalidAdversarialExampleError: if an attack breaks its threat model.
     """
-    threat, seed = _common_threat(attacks), int(seed)
+    threat, seed = _common_threat(attacks), checked_seed(seed)
     images, labels = check_examples(images, labels, threat.bounds)
     require_integer("batch_size", batch_size, 1)
     judge_fn, gradient_fn, precision = checked_functions(classifier, precision, images[:batch_size], labels)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tfrobust import seeds
 from tfrobust.attacks.base import LogitsFn, describe
 from tfrobust.attacks.minimum_norm import MinimumNormAttack
-from tfrobust.checks import check_examples, checked_functions, require_integer, require_named
+from tfrobust.checks import check_examples, checked_functions, checked_seed, require_integer, require_named
 from tfrobust.evaluation import InvalidAdversarialExampleError, require_finite_images
 from tfrobust.precision import Precision
 from tfrobust.threat_models import ThreatModel
@@ -136,7 +136,7 @@ def evaluate_minimum_norm(
       InvalidAdversarialExampleError: if an attack returns an image that is not what it claims.
     """
     require_named(attacks, "minimize", "minimum-norm ones, which have no budget")
-    seed = int(seed)
+    seed = checked_seed(seed)
     kinds = {(attack.norm, attack.bounds) for attack in attacks.values()}
     if len(kinds) != 1:
         raise ValueError(f"attacks must be one or more of a single norm and bounds, got {sorted(map(str, kinds))}")
