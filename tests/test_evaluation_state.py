@@ -154,7 +154,12 @@ def away(sign):
     return PGD(LINF, 1, 0.1, loss=lambda z, y: sign * tf.reduce_sum(z, axis=1), random_start=False)
 
 
-LOSSES = [lambda z, y: z[:, 0], lambda z, y: z[:, 1]]
+def with_default(sign):
+    """The same with the sign as a default."""
+    return PGD(LINF, 1, 0.1, loss=lambda z, y, sign=sign: sign * z[:, 0], random_start=False)
+
+
+LOSSES = [lambda z, y: (lambda: z[:, 0])(), lambda z, y: (lambda: z[:, 1])()]
 
 
 @pytest.mark.parametrize(
@@ -162,13 +167,14 @@ LOSSES = [lambda z, y: z[:, 0], lambda z, y: z[:, 1]]
     [
         ((threshold, away(1.0)), (threshold, away(-1.0))),
         ((threshold, PGD(LINF, 1, 0.1, loss=LOSSES[0])), (threshold, PGD(LINF, 1, 0.1, loss=LOSSES[1]))),
+        ((threshold, with_default(1.0)), (threshold, with_default(-1.0))),
         # The same logits with other gradients: how adaptive attacks are made.
         (
             (lambda x: threshold(rounded(x)), PGD(LINF, 1, 0.1)),
             (lambda x: threshold(rounded_straight_through(x)), PGD(LINF, 1, 0.1)),
         ),
     ],
-    ids=["what a loss holds", "the code of a loss", "gradients"],
+    ids=["what a loss holds", "the code of a loss", "what a loss defaults to", "gradients"],
 )
 def test_functions_of_the_same_name_are_told_apart(tmp_path, before, after):
     state = EvaluationState(tmp_path / "state.npz")

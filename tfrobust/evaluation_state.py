@@ -228,8 +228,13 @@ def _code(configuration):
     elif isinstance(configuration, functools.partial):
         yield from _code(configuration.func)
     elif isinstance(configuration, types.FunctionType):
-        code = configuration.__code__
-        constants = [part for part in code.co_consts if isinstance(part, float | int | str)]
+        yield from _code(configuration.__code__)
         held = [cell.cell_contents for cell in configuration.__closure__ or ()]
-        yield [code.co_code.hex(), list(code.co_names), constants]
-        yield [part for part in held if isinstance(part, float | int | str)]
+        defaults = [*(configuration.__defaults__ or ()), *(configuration.__kwdefaults__ or {}).values()]
+        yield [part for part in (*held, *defaults) if isinstance(part, float | int | str)]
+    elif isinstance(configuration, types.CodeType):
+        yield [configuration.co_code.hex(), list(configuration.co_names)]
+        yield [part for part in configuration.co_consts if isinstance(part, float | int | str)]
+        for part in configuration.co_consts:
+            # Of a function within.
+            yield from _code(part)

@@ -13,7 +13,8 @@ from tfrobust.precision import AttackTwin, Precision
 from tfrobust.trainers import inputs
 
 # What a compiled step of training or evaluation depends on.
-_DECIDES_STEPS = ("attack", "clean_weight", "epsilon_warmup_steps", "seed", "validation_attack", "weight_decay")
+_DECIDES_STEPS = {"attack", "attack_batch_norm", "validation_attack", "epsilon_warmup_steps", "clean_weight"}
+_DECIDES_STEPS |= {"weight_decay", "seed"}
 # Set the seeds of dropout and of validation apart from those of the attack's restarts.
 DROPOUT, VALIDATION = -1, -2
 
