@@ -35,23 +35,24 @@ def convolution_input_gradient(gradient: tf.Tensor, kernel: tf.Tensor, padding: 
     field = [k + b - 1 for k, b in zip(size, block, strict=True)]
     total = [(n - 1) * b + f for n, b, f in zip(count, block, field, strict=True)]
     pads = [(a, t - g - a) for a, t, g in zip(before, total, gradient.shape[1:3], strict=True)]
-    rows, columns = (_shifts(k, b, gradient.dtype) for k, b in zip(size, block, strict=True))
-    # Each entry is one weight times 1, plus zeros: exact in any precision.
-    shifted = tf.einsum("hwcf,ahi,bwj->abfijc", tf.cast(kernel, gradient.dtype), rows, columns)
-    shifted = tf.reshape(shifted, [*field, kernel.shape[3], block[0] * block[1] * channels])
+    # One row more than the kernel has weights, of zeros.
+    weights = tf.reshape(tf.cast(kernel, gradient.dtype), [size[0] * size[1], -1])
+    weights = tf.pad(weights, [[0, 1], [0, 0]])
+    shifted = tf.reshape(tf.gather(weights, _shifts(size, block)), [field[0] * field[1], -1, kernel.shape[3]])
+    shifted = tf.reshape(tf.transpose(shifted, [0, 2, 1]), [*field, kernel.shape[3], -1])
     pixels = tf.nn.conv2d(tf.pad(gradient, [[0, 0], *pads, [0, 0]]), shifted, block, "VALID")
     pixels = tf.transpose(tf.reshape(pixels, [-1, *count, *block, channels]), [0, 1, 3, 2, 4, 5])
     pixels = tf.reshape(pixels, [-1, count[0] * block[0], count[1] * block[1], channels])
     return pixels[:, : output[0], : output[1]]
 
 
-def _shifts(size, block, dtype):
-    """A constant [size + block - 1, size, block] that flips an axis of the kernel and shifts it to each place."""
-    shifts = np.zeros([size + block - 1, size, block])
-    for place in range(block):
-        for k in range(size):
-            shifts[place + size - 1 - k, k, place] = 1
-    return tf.constant(shifts, dtype)
+def _shifts(size, block):
+    """Which weight of a kernel of `size` stands where, when it is flipped and shifted to each place of a block: numbers
+    [rows of the field, its columns, rows of the block, its columns], size[0] * size[1] where none does."""
+    row, column = (k - 1 - (np.arange(k + b - 1)[:, None] - np.arange(b)) for k, b in zip(size, block, strict=True))
+    row, column = row[:, None, :, None], column[None, :, None, :]
+    inside = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
+    return np.where(inside, row * size[1] + column, size[0] * size[1]).astype(np.int32)
 
 
 class FastInputGradientConv2D(keras.layers.Conv2D):
