@@ -1,11 +1,11 @@
-"""TensorFlow 1's momentum."""
+"""TensorFlow 1's momentum, and Adam in one operation."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrobust.optimizers import Momentum
+from tfrobust.optimizers import FusedAdam, Momentum
 
 DROP = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.1, 0.01])
 
@@ -44,3 +44,46 @@ def test_configuration():
     assert Momentum.from_config(Momentum(0.05, 0.5).get_config()).momentum == 0.5
     with pytest.raises(ValueError, match=r"momentum must be at least 0 and below 1, got 1\.0"):
         Momentum(0.1, 1.0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"learning_rate": DROP},
+        {"learning_rate": 0.1, "beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3},
+        {"learning_rate": 0.1, "amsgrad": True},
+        {"learning_rate": 0.1, "gradient_accumulation_steps": 2},
+        {"learning_rate": 0.1, "use_ema": True, "ema_momentum": 0.5, "weight_decay": 0.1, "clipnorm": 1.0},
+    ],
+)
+def test_fused_adam_is_adam(options):
+    fused, plain = FusedAdam(**options), keras.optimizers.Adam(**options)
+    # Rounding of 1 - beta_2 ** step, at first 1e-3.
+    np.testing.assert_allclose(updated(fused), updated(plain), rtol=1e-5, atol=1e-5)
+    assert len(fused.variables) == len(plain.variables)
+    for ours, theirs in zip(fused.variables, plain.variables, strict=True):
+        # TensorFlow takes 1 - 0.999 in float32.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def test_fused_adam_is_adam_for_sparse_gradients():
+    def rows(optimizer):
+        table = keras.Variable([[1.0], [2.0], [3.0]])
+        gradient = tf.IndexedSlices(tf.constant([[1.0]]), tf.constant([1]), tf.constant([3, 1]))
+        optimizer.apply([gradient], [table])
+        return table.numpy()
+
+    np.testing.assert_allclose(rows(FusedAdam(0.1)), rows(keras.optimizers.Adam(0.1)), rtol=1e-5)
+
+
+def test_fused_adam_under_a_strategy():
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    results = []
+    for kind in (FusedAdam, keras.optimizers.Adam):
+        with strategy.scope():
+            variable, optimizer = keras.Variable([1.0, -1.0]), kind(0.1)
+            optimizer.build([variable])
+        for _ in range(3):
+            strategy.run(lambda o=optimizer, v=variable: o.apply([tf.constant([1.0, 2.0])], [v]))
+        results.append(variable.numpy())
+    np.testing.assert_array_equal(*results)

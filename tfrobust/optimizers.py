@@ -1,6 +1,7 @@
-"""Gradient descent with momentum as TensorFlow 1 computed it."""
+"""Gradient descent with momentum as TensorFlow 1 computed it, and Adam in fewer passes over the weights."""
 
 import keras
+import tensorflow as tf
 
 
 class Momentum(keras.optimizers.Optimizer):
@@ -43,3 +44,40 @@ class Momentum(keras.optimizers.Optimizer):
     def get_config(self) -> dict:
         """The arguments, as Keras wants them for saving."""
         return {**super().get_config(), "momentum": self.momentum}
+
+
+class FusedAdam(keras.optimizers.Adam):
+    """`keras.optimizers.Adam`, each variable being updated by one operation of TensorFlow's instead of some fifteen.
+
+    The update is the same but for rounding. On a CPU it takes a third of the time, which for the MNIST challenge's
+    network is a tenth of a step of natural training. Under a distribution strategy, with `amsgrad` and for sparse
+    gradients it is Keras's own.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        """The update of one variable."""
+        sparse = isinstance(gradient, tf.IndexedSlices)
+        if self.amsgrad or sparse or tf.distribute.has_strategy():
+            super().update_step(gradient, variable, learning_rate)
+            return
+        index, dtype = self._get_variable_index(variable), variable.dtype
+        m, v = self._momentums[index], self._velocities[index]
+        step = tf.cast(self.iterations + 1, dtype)
+        beta_1, beta_2 = tf.cast(self.beta_1, dtype), tf.cast(self.beta_2, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=_handle(variable),
+            m=_handle(m),
+            v=_handle(v),
+            beta1_power=tf.pow(beta_1, step),
+            beta2_power=tf.pow(beta_2, step),
+            lr=tf.cast(learning_rate, dtype),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.cast(self.epsilon, dtype),
+            grad=tf.cast(gradient, dtype),
+        )
+
+
+def _handle(variable):
+    """Of a variable of Keras's or of TensorFlow's."""
+    return variable.value.handle if isinstance(variable, keras.Variable) else variable.handle

@@ -5,7 +5,7 @@ import json
 import keras
 from absl import flags
 
-from tfrobust.optimizers import Momentum
+from tfrobust.optimizers import FusedAdam, Momentum
 from tfrobust.schedules import WarmupLinearDecay
 
 
@@ -107,5 +107,5 @@ def optimizer(total: int) -> keras.optimizers.Optimizer:
         rate = WarmupLinearDecay(rate, total, warmup_steps=warmup, decay_from=total - decay)
     average = {"use_ema": True, "ema_momentum": WEIGHT_AVERAGE.value} if WEIGHT_AVERAGE.value else {}
     if OPTIMIZER.value == "adam":
-        return keras.optimizers.Adam(rate, epsilon=ADAM_EPSILON.value, **average)
+        return FusedAdam(rate, epsilon=ADAM_EPSILON.value, **average)
     return Momentum(rate, MOMENTUM.value, **average)
