@@ -1,6 +1,7 @@
 """What the binaries share: flags on data, model and threat model, and errors for people."""
 
 import fnmatch
+import math
 import signal
 import sys
 import traceback
@@ -119,6 +120,7 @@ def guarded(main, argv) -> None:
     """Calls `main()`; errors that speak to the user become one line and exit code 1, Ctrl-C 130 and SIGTERM 143."""
     if len(argv) > 1:
         _exit_with(f"unexpected argument {argv[1]!r}: flags are written --name=value")
+    _require_finite_flags()
     signal.signal(signal.SIGTERM, _raise_terminated)
     if not flags.FLAGS["verbosity"].present:
         # TensorFlow and Keras tell of every file that they write.
@@ -136,6 +138,14 @@ def guarded(main, argv) -> None:
         if logging.get_verbosity() >= logging.DEBUG:
             traceback.print_exc()
         _exit_with(error)
+
+
+def _require_finite_flags():
+    """NaN lies within all bounds of a flag."""
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            _exit_with(f"{name} must be a finite number, got {value}")
 
 
 def model_path() -> str:

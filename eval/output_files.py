@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 from absl import flags
@@ -41,6 +42,16 @@ def check_output_path(path: str) -> None:
     parent = next(folder for folder in target.parents if folder.exists())
     if target.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
         raise OSError(f"{path} cannot be written: it is a folder, or its folder is not writable")
+
+
+def check_different(paths: Mapping[str, str | None]) -> None:
+    """Raises ValueError if two of these flags, by name, are the same file; those that are not given are None."""
+    by_file = {}
+    for name, path in paths.items():
+        if path:
+            other = by_file.setdefault(pathlib.Path(path).resolve(), name)
+            if other != name:
+                raise ValueError(f"{other} and {name} must be different files, got {path} for both")
 
 
 def write_adversarial_examples(path: str, report: reports.Report, labels: np.ndarray) -> None:

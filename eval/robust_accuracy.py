@@ -14,6 +14,7 @@ with accuracy against epsilon and by class, and pictures of what fell and what s
 from absl import flags
 
 from eval import (
+    attack_warnings,
     classifiers,
     common,
     data_flags,
@@ -54,20 +55,24 @@ def main() -> None:
     path = common.model_path()
     if SAVE_ADVERSARIAL.value:
         output_files.check_adversarial_path(SAVE_ADVERSARIAL.value)
-    for target in (
-        output_files.OUTPUT.value,
-        markdown.MARKDOWN.value,
-        STATE.value,
-        CURVE.value and f"{CURVE.value}.csv",
-    ):
+    written = {
+        "output": output_files.OUTPUT.value,
+        "markdown": markdown.MARKDOWN.value,
+        "state": STATE.value,
+        "curve": CURVE.value and f"{CURVE.value}.csv",
+    }
+    for target in written.values():
         if target:
             output_files.check_output_path(target)
+    others = {"save_adversarial": SAVE_ADVERSARIAL.value, "report": html_page.REPORT.value}
+    output_files.check_different({"model": path, **written, **others})
     page = html_page.check_report_path()
     smallest = common.ATTACKS.value is None and common.SUITE.value == common.MIN_NORM
     if CURVE.value and not smallest:
         raise ValueError("curve needs --suite=min_norm, whose attacks give the accuracy at every epsilon")
     if smallest and (STATE.value or SAVE_ADVERSARIAL.value or markdown.MARKDOWN.value):
         raise ValueError("state, save_adversarial and markdown are for norm-bounded attacks, not for --suite=min_norm")
+    attack_warnings.warn_of_other_data(path)
     threat = common.threat_model()
     rows = smallest_changes.attacks(threat.norm) if smallest else common.table(threat)
     classifier = classifiers.load(path)

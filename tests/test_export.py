@@ -158,6 +158,30 @@ def test_resizing_halves_by_hand(tmp_path):
     np.testing.assert_allclose(logits, [[3 / 7, 3 / 7, 0, 0]], atol=1e-6)
 
 
+def test_what_is_transparent_is_black(tmp_path):
+    directory = tmp_path / "1"
+    export.export_saved_model(small_classifier((4, 4, 3)), directory)
+    _loaded, serving_default, serve_bytes = signatures(directory)
+    pixels = random_pixels(4, 4, 4)
+    for depth in (2, 4):
+        file = tf.io.encode_png(pixels[:, :, -depth:]).numpy()
+        colours = np.broadcast_to(pixels[:, :, -depth:-1], (4, 4, 3)).astype(np.float32) / 255
+        expected = serving_default(images=tf.constant(colours * (pixels[:, :, -1:] / np.float32(255)))[None])
+        served = serve_bytes(image_bytes=tf.constant([file]))
+        np.testing.assert_allclose(served["logits"], expected["logits"], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (1, 27, 28, 1), (1, 32, 32, 1), (1, 28, 28, 3)])
+def test_images_of_another_shape(tmp_path, shape):
+    directory = tmp_path / "1"
+    # It takes images of any size itself.
+    layers = [keras.Input((28, 28, 1)), keras.layers.Conv2D(2, 3), keras.layers.GlobalMaxPooling2D()]
+    export.export_saved_model(keras.Sequential(layers), directory)
+    _loaded, serving_default, _ = signatures(directory)
+    with pytest.raises((tf.errors.InvalidArgumentError, TypeError), match=r"28,\s*28,\s*1"):
+        serving_default(images=tf.zeros(shape))
+
+
 def test_bytes_that_are_no_image(saved_model):
     _loaded, _, serve_bytes = signatures(saved_model)
     with pytest.raises(tf.errors.InvalidArgumentError, match="Unknown image file format"):

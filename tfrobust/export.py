@@ -6,7 +6,7 @@
 The SavedModel needs TensorFlow alone to load. Its signatures:
 
     serving_default    images       float32 [B, H, W, C], pixels in [0, 1]
-    serve_bytes        image_bytes  string [B], each a PNG or JPEG file of any size
+    serve_bytes        image_bytes  string [B], each a PNG or JPEG file of any size; what is transparent is black
 
 Both return logits float32 [B, K], probabilities float32 [B, K] and class int64 [B].
 
@@ -26,6 +26,8 @@ import tensorflow as tf
 
 from tfrobust.checks import require_logits
 
+# What every PNG file begins with.
+PNG = b"\x89PNG\r\n\x1a\n"
 _SAVED_MODEL_PARTS = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
 
 
@@ -36,8 +38,8 @@ class ExportError(RuntimeError):
 def export_saved_model(classifier: keras.Model, directory) -> None:
     """Writes `classifier`, in inference mode, as a SavedModel with the signatures that the module describes.
 
-    `serve_bytes` decodes to the classifier's channels, resizes an image of another size (bilinear, antialiased) and
-    scales to [0, 1].
+    `serve_bytes` decodes to the classifier's channels, puts what is transparent before black, resizes an image of
+    another size (bilinear, antialiased) and scales to [0, 1].
 
     Args:
       classifier: a built keras.Model, [B, H, W, C] pixels in [0, 1] -> [B, K] logits, with H, W, C known and C 1 or 3.
@@ -93,15 +95,26 @@ def _signatures(classifier):
     pixel_values = np.arange(256, dtype=np.float32) / np.float32(255)
 
     def predict(images):
-        logits = classifier(images, training=False)
+        # Of a signature that is called in Python nobody else checks the shape.
+        logits = classifier(tf.ensure_shape(images, [None, *shape[1:]]), training=False)
         if not tf.is_tensor(logits) or logits.shape.rank != 2:
             raise ValueError(f"classifier must return logits [B, K], got {logits}")
         logits = tf.cast(logits, tf.float32)
         return {"logits": logits, "probabilities": tf.nn.softmax(logits), "class": tf.argmax(logits, axis=-1)}
 
+    def opacity(image_bytes):
+        def of_png():
+            # Grey or colours, and alpha, where there is any.
+            pixels = tf.io.decode_png(image_bytes)
+            alpha = tf.gather(pixel_values, tf.cast(pixels[:, :, -1:], tf.int32))
+            return tf.where(tf.shape(pixels)[-1] % 2 == 0, alpha, tf.ones_like(alpha))
+
+        is_png = tf.strings.substr(image_bytes, 0, len(PNG)) == PNG
+        return tf.cond(is_png, of_png, lambda: tf.ones([1, 1, 1]))
+
     def decode(image_bytes):
         pixels = tf.io.decode_image(image_bytes, channels=channels, expand_animations=False)
-        image = tf.gather(pixel_values, tf.cast(pixels, tf.int32))
+        image = tf.gather(pixel_values, tf.cast(pixels, tf.int32)) * opacity(image_bytes)
         image.set_shape([None, None, channels])
         resized = tf.cond(
             tf.reduce_all(tf.shape(image)[:2] == [height, width]),

@@ -5,6 +5,7 @@ called otherwise.
 """
 
 import math
+from typing import ClassVar
 
 import keras
 import tensorflow as tf
@@ -17,9 +18,34 @@ from tfrobust.threat_models import ThreatModel
 from tfrobust.trainers import AdversarialTrainer
 from train import augmentation_flags, optimizer_flags
 
-MAX_STEPS = flags.DEFINE_integer("max_num_training_steps", 100_000, "Updates of the weights.", lower_bound=1)
-EPOCHS = flags.DEFINE_float(
-    "epochs", None, "Passes over the training set, in place of --max_num_training_steps.", lower_bound=0.0
+
+class _Length(flags.Flag):
+    """A flag that takes the place of its rival, whichever of both comes last on the command line."""
+
+    rivals: ClassVar = {"max_num_training_steps": "epochs", "epochs": "max_num_training_steps"}
+
+    def parse(self, argument):
+        super().parse(argument)
+        flags.FLAGS[self.rivals[self.name]].unparse()
+
+
+MAX_STEPS = flags.DEFINE_flag(
+    _Length(
+        flags.IntegerParser(lower_bound=1),
+        flags.ArgumentSerializer(),
+        "max_num_training_steps",
+        100_000,
+        "Updates of the weights.",
+    )
+)
+EPOCHS = flags.DEFINE_flag(
+    _Length(
+        flags.FloatParser(lower_bound=0.0),
+        flags.ArgumentSerializer(),
+        "epochs",
+        None,
+        "Passes over the training set, in whole batches, in place of --max_num_training_steps.",
+    )
 )
 OUTPUT_STEPS = flags.DEFINE_integer(
     "num_output_steps", 100, "Steps from one line of progress to the next.", lower_bound=1
@@ -145,18 +171,24 @@ def resolve_epochs(examples: int) -> None:
     """Makes --max_num_training_steps of --epochs, if they are given, for so many training examples.
 
     Raises:
-      ValueError: for epochs that are not finite and above 0.
+      ValueError: for epochs that are not finite and above 0, or make more steps than can be counted.
     """
-    if EPOCHS.value is None:
+    epochs = EPOCHS.value
+    if epochs is None:
         return
-    if not 0 < EPOCHS.value < math.inf:
-        raise ValueError(f"epochs must be a number above 0, got {EPOCHS.value}")
-    flags.FLAGS.max_num_training_steps = max(1, round(EPOCHS.value * steps_per_epoch(examples)))
+    if not 0 < epochs < math.inf:
+        raise ValueError(f"epochs must be a number above 0, got {epochs}")
+    steps = max(1, round(epochs * steps_per_epoch(examples)))
+    if steps >= 2**31:
+        raise ValueError(f"epochs must make fewer than 2^31 steps, got {epochs}, which make {steps}")
+    # From here on the steps count: in the flags that are recorded, too.
+    flags.FLAGS.max_num_training_steps, flags.FLAGS.epochs = steps, None
 
 
 def steps_per_epoch(examples: int) -> int:
-    """How many batches make a pass over so many training examples."""
-    return max(1, round(examples / optimizer_flags.BATCH_SIZE.value))
+    """The whole number of batches that is nearest to a pass over so many training examples, or all with --drop_tail."""
+    batches = examples / optimizer_flags.BATCH_SIZE.value
+    return max(1, math.floor(batches) if DROP_TAIL.value else round(batches))
 
 
 def strategy() -> tf.distribute.Strategy:

@@ -63,7 +63,9 @@ RATE_DECAY = flags.DEFINE_float(
 RATE_HALVING = flags.DEFINE_float(
     "learning_rate_halving", 0.0, "Fraction of the training, its last part, at half of --learning_rate.", 0.0, 1.0
 )
-ADAM_EPSILON = flags.DEFINE_float("adam_epsilon", 1e-8, "Adam's epsilon; 1e-8 is TensorFlow 1's, as in the original.")
+ADAM_EPSILON = flags.DEFINE_float(
+    "adam_epsilon", 1e-8, "Adam's epsilon; 1e-8 is TensorFlow 1's, as in the original.", lower_bound=0.0
+)
 LOSS_REDUCTION = flags.DEFINE_enum(
     "loss_reduction", "sum", ["sum", "mean"], "Of the cross-entropies in a batch; the original's is the sum."
 )
@@ -103,6 +105,13 @@ def optimizer(total: int) -> keras.optimizers.Optimizer:
         boundary = total - round(RATE_HALVING.value * total) - 1
         rate = keras.optimizers.schedules.PiecewiseConstantDecay([boundary], [rate, rate / 2])
     elif smooth:
+        if not rate:
+            raise ValueError("learning_rate must be above 0 with learning_rate_warmup or learning_rate_decay, got 0")
+        if RATE_WARMUP.value + RATE_DECAY.value > 1:
+            raise ValueError(
+                "learning_rate_warmup and learning_rate_decay must sum to at most 1, got "
+                f"{RATE_WARMUP.value} and {RATE_DECAY.value}"
+            )
         warmup, decay = round(RATE_WARMUP.value * total), round(RATE_DECAY.value * total)
         rate = WarmupLinearDecay(rate, total, warmup_steps=warmup, decay_from=total - decay)
     average = {"use_ema": True, "ema_momentum": WEIGHT_AVERAGE.value} if WEIGHT_AVERAGE.value else {}

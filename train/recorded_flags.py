@@ -41,9 +41,10 @@ def flag_lines(more: Sequence[str] = (), *, changed_only: bool = False) -> list[
     own = ("common", "optimizer_flags", "augmentation_flags")
     modules = [*(f"eval.{name}" for name in shared), *(f"train.{name}" for name in own)]
     recorded = [flag for module in modules for flag in by_module[module]] + [flags.FLAGS[name] for name in more]
-    # --checkpoint is about one start of the program, not about the run, and --config is the flags that it stands for.
+    # --checkpoint and --store_adv_path are about one start of the program, not about the run, and --config is the flags
+    # that it stands for.
     # What `auto` is depends on the machine.
-    left_out = (*ALIASES, "checkpoint", "config", common.PRECISION.name)
+    left_out = (*ALIASES, "checkpoint", "store_adv_path", "config", common.PRECISION.name)
     recorded = [flag for flag in recorded if not (changed_only and flag.value == flag.default)]
     lines = [flag.serialize() for flag in recorded if flag.name not in left_out and flag.value is not None]
     return [*lines, f"--{common.PRECISION.name}={precision.resolve(common.PRECISION.value)}"]

@@ -4,12 +4,12 @@ import pathlib
 
 import keras
 
-from eval import output_files
+from eval import attack_warnings, output_files
 from tfrobust import checkpoints
 from train import common, recorded_flags
 from train.stopping import check_weights
 
-FLAGS_FILE = "flags.txt"
+FLAGS_FILE = attack_warnings.FLAGS_FILE
 
 
 def check(model_dir: pathlib.Path, more_flags: tuple[str, ...] = ()) -> None:

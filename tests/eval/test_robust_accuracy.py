@@ -11,7 +11,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from eval import common, robust_accuracy
+from eval import attack_warnings, common, robust_accuracy
 from tfrobust import datasets, export
 from tfrobust.models import small
 
@@ -91,6 +91,8 @@ def test_bad_input_gets_one_clear_line(models, tmp_path, capsys):
     assert "num_examples" in fails(capsys, model, output, "--num_examples=1000")
     assert "cannot be written" in fails(capsys, model, f"--output={tmp_path}")
     assert ".npz" in fails(capsys, model, output, "--save_adversarial=x.png")
+    assert "output and state must be different files" in fails(capsys, model, output, f"--state={tmp_path / 'r.json'}")
+    assert "model and output must be" in fails(capsys, model, f"--output={models / '..' / models.name / 'model.keras'}")
     assert not list(tmp_path.iterdir())
     for wrong in ("--suite=everything", "--num_examples=0"):
         with flagsaver.flagsaver(), pytest.raises(flags.IllegalFlagValueError):
@@ -112,3 +114,14 @@ def test_a_model_of_other_shape_or_with_softmax_is_named(tmp_path, capsys):
         path = tmp_path / f"{name}.keras"
         keras.Sequential(stack).save(path)
         assert words in fails(capsys, f"--model={path}")
+
+
+def test_a_run_on_other_data_is_told(tmp_path, caplog):
+    (tmp_path / "flags.txt").write_text("--dataset=digits\n--epsilon=0.15\n")
+    for dataset in ("digits", "mnist"):
+        with flagsaver.flagsaver():
+            flags.FLAGS(["robust_accuracy", f"--dataset={dataset}"])
+            for model in (tmp_path, tmp_path / "model.keras"):
+                caplog.clear()
+                attack_warnings.warn_of_other_data(str(model))
+                assert ("was trained on digits and is evaluated on mnist" in caplog.text) == (dataset == "mnist")

@@ -7,7 +7,7 @@ from absl.testing import flagsaver
 
 from tfrobust import datasets
 from tfrobust.augmentation import Augmentation
-from train import augmentation_flags, mnist, optimizer_flags, recorded_flags, session
+from train import augmentation_flags, common, mnist, optimizer_flags, recorded_flags, session
 
 assert mnist  # its import defines the flags
 
@@ -43,3 +43,26 @@ def test_a_study_records_flags_that_are_not_at_their_default():
     lines = recorded_flags.flag_lines(changed_only=True)
     assert "--random_shift=2" in lines and "--precision=float32" in lines
     assert {"--step_decay=1.0", "--random_zoom=0.0"} <= set(recorded_flags.flag_lines()) and len(lines) < 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps"),
+    [
+        (["--epochs=4"], 8),
+        (["--epochs=4", "--drop_tail"], 4),
+        (["--epochs=0.001"], 1),
+        (["--epochs=4", "--max_num_training_steps=3"], 3),
+        (["--max_num_training_steps=3", "--epochs=4"], 8),
+    ],
+)
+def test_the_last_of_epochs_and_steps_counts_and_is_recorded_as_steps(arguments, steps):
+    flags.FLAGS(["train.mnist", "--training_batch_size=1000", *arguments])
+    common.resolve_epochs(1637)
+    assert common.MAX_STEPS.value == steps
+    lines = recorded_flags.flag_lines()
+    assert f"--max_num_training_steps={steps}" in lines and not any("epochs" in line for line in lines)
+
+
+def test_a_replay_does_not_write_the_examples_of_the_run_again():
+    flags.FLAGS(["train.mnist", "--store_adv_path=attack.npz"])
+    assert not any("attack.npz" in line for line in recorded_flags.flag_lines())

@@ -281,6 +281,9 @@ TWO_DEVICES = """
             options = {"weight_decay": 0.1, "attack_batch_norm": attack_batch_norm, "natural_accuracy_every": 1}
             trainer = trainer_of(classifier(*extra), attack, metrics=["accuracy"], **options)
         history = fit(trainer, batch_size=4, epochs=2)
+        if two.num_replicas_in_sync == strategy.num_replicas_in_sync:
+            for variable in trainer.classifier.variables:
+                np.testing.assert_array_equal(*variable.value.values)
         return [w.tolist() for w in trainer.classifier.get_weights()], history
 
     one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

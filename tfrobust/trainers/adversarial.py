@@ -10,7 +10,7 @@ from tfrobust.attacks.base import Attack, scaled
 from tfrobust.checks import require_integer, require_logits
 from tfrobust.pixels import as_value_error
 from tfrobust.precision import AttackTwin, Precision
-from tfrobust.trainers import inputs
+from tfrobust.trainers import inputs, replicas
 
 # What a compiled step of training or evaluation depends on.
 _DECIDES_STEPS = {"attack", "attack_batch_norm", "validation_attack", "epsilon_warmup_steps", "clean_weight"}
@@ -213,7 +213,9 @@ class AdversarialTrainer(keras.Model):
         x, y, sample_weight = inputs.unpacked(data)
         if self.natural_accuracy_every:
             self._measure_natural_accuracy(x, y)
-        return super().train_step(((self.perturb(x, y), x), y, sample_weight))
+        logs = super().train_step(((self.perturb(x, y), x), y, sample_weight))
+        replicas.average_over_replicas(self.classifier.non_trainable_variables)
+        return logs
 
     def test_step(self, data):
         """Loss and metrics of a batch, as in `train_step`, under `validation_attack` if there is one."""
