@@ -49,9 +49,9 @@ class Momentum(keras.optimizers.Optimizer):
 class FusedAdam(keras.optimizers.Adam):
     """`keras.optimizers.Adam`, each variable being updated by one operation of TensorFlow's instead of some fifteen.
 
-    The update is the same but for rounding. On a CPU it takes a third of the time, which spares
-    nearly a fifth of a step of natural training of the MNIST challenge's network. Under a distribution strategy, with `amsgrad` and for sparse
-    gradients it is Keras's own.
+    The update is the same but for rounding. On a CPU it takes a third of the time, which spares nearly a fifth of a
+    step of natural training of the MNIST challenge's network. Under a distribution strategy, with `amsgrad` and for
+    sparse gradients it is Keras's own.
     """
 
     def update_step(self, gradient, variable, learning_rate):
