@@ -8,7 +8,7 @@ from keras import layers
 
 from tfrobust import datasets, seeds
 from tfrobust.attacks import PGD
-from tfrobust.red_flags import inspect_classifier
+from tfrobust.red_flags import inspect_classifier, outputs
 from tfrobust.red_flags.probe import Probe
 from tfrobust.threat_models import ThreatModel
 
@@ -67,11 +67,23 @@ def test_few_examples_raise_none(count):
     assert names(linear, IMAGES[:count], LABELS[:count]) == set()
 
 
-def test_nothing_to_attack_raises_none():
-    assert names(linear, labels=(LABELS + 1) % 3) == set()
-
-
 # Outputs.
+
+
+def test_labels_in_another_order():
+    # Nothing is left to attack.
+    (flag,) = inspect_classifier(linear, IMAGES, (LABELS + 1) % 3, LINF, seed=0)
+    assert flag.name == "natural accuracy no better than chance"
+    assert "0 of 50 natural images" in flag.observation and "3 classes would get 16.7" in flag.observation
+
+
+@pytest.mark.parametrize(("correct", "flagged"), [(16, True), (23, True), (24, False), (50, False)])
+def test_an_accuracy_of_guesses(correct, flagged):
+    # Of 50 guesses among 3 classes 16.7 are right, with a standard deviation of 3.3.
+    logits, labels = np.eye(3)[LABELS], np.where(np.arange(50) < correct, LABELS, (LABELS + 1) % 3)
+    assert bool(outputs.guessing(logits, labels)) == flagged
+    # Nobody can tell of a few.
+    assert not outputs.guessing(logits[-19:], (LABELS[-19:] + 1) % 3)
 
 
 def test_probabilities():
@@ -207,10 +219,14 @@ def test_a_constant_classifier():
     # Its robustness is real and its accuracy that of one class.
     constant = lambda x: 0 * linear(x) + [1.0, 2.0, 3.0]  # noqa: E731
     flags = inspect_classifier(constant, IMAGES, LABELS, LINF, seed=0)
-    assert [flag.name for flag in flags] == ["zero gradients", "unbounded attack fails"]
+    assert [flag.name for flag in flags] == [
+        "natural accuracy no better than chance",
+        "zero gradients",
+        "unbounded attack fails",
+    ]
     right = int(np.sum(LABELS == 2))
-    assert f"exactly 0 for {right} of {right} images" in flags[0].observation
-    assert f"{right / 50:.1%} at 0.5; {right} of 50 examples" in flags[1].observation
+    assert f"exactly 0 for {right} of {right} images" in flags[1].observation
+    assert f"{right / 50:.1%} at 0.5; {right} of 50 examples" in flags[2].observation
 
 
 # The interface.

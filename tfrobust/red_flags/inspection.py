@@ -30,9 +30,10 @@ def inspect_classifier(
 ) -> list[RedFlag]:
     """Looks at the classifier's outputs and gradients and runs small attacks on a few examples.
 
-    In this order: probabilities instead of logits; a randomised classifier; no gradient (the rest is left out then);
-    gradients that are zero or not finite; PGD of many steps weaker than of few, or than FGSM; random noise stronger
-    than PGD; accuracy that does not fall to nearly 0 as epsilon grows (in linf, whatever the threat's norm).
+    In this order: natural accuracy no better than chance; probabilities instead of logits; a randomised classifier; no
+    gradient (the rest is left out then); gradients that are zero or not finite; PGD of many steps weaker than of few,
+    or than FGSM; random noise stronger than PGD; accuracy that does not fall to nearly 0 as epsilon grows (in linf,
+    whatever the threat's norm).
 
     Only examples that are classified correctly are attacked. About 190 gradients and 30 predictions of each are
     computed: for 100 images and the MNIST challenge's network that is 11 seconds of CPU time.
@@ -69,7 +70,7 @@ def inspect_classifier(
 def _checks(judge_fn, gradient_fn, images, labels, threat, seed):
     """Yields the flags of each of CHECKS, and stops early where the rest has nothing to work with."""
     first, second = _forward(judge_fn, images), _forward(judge_fn, images)
-    yield outputs.probabilities(first) + outputs.randomness(first, second)
+    yield outputs.guessing(first, labels) + outputs.probabilities(first) + outputs.randomness(first, second)
     correct = np.flatnonzero(first.argmax(axis=1) == labels)
     if not len(correct):
         return

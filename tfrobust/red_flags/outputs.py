@@ -1,4 +1,6 @@
-"""What forward passes show: probabilities in the place of logits, and randomness."""
+"""What forward passes show: predictions no better than guesses, probabilities for logits, and randomness."""
+
+import math
 
 import numpy as np
 
@@ -6,6 +8,8 @@ from tfrobust.red_flags.flag import ATHALYE, CARLINI, CROCE, TRAMER, RedFlag
 
 # Of the largest logit. Parallel sums in float32 that are added up in another order differ by about a hundredth of it.
 ROUNDING = 1e-4
+# Fewer examples tell no accuracy from guessing.
+FEWEST_EXAMPLES = 20
 
 
 def are_probabilities(outputs: np.ndarray) -> bool:
@@ -49,5 +53,28 @@ def randomness(first: np.ndarray, second: np.ndarray) -> list[RedFlag]:
             "noisy and a single prediction is luck. Attack the expected gradient (eot_samples of APGD), and judge each "
             "image by many predictions; comparisons of attacks below may be luck too.",
             f"{ATHALYE}; {TRAMER}",
+        )
+    ]
+
+
+def guessing(outputs: np.ndarray, labels: np.ndarray) -> list[RedFlag]:
+    """A flag where the classes of outputs [N, K] agree with labels [N] no more often than guesses would.
+
+    N guesses among K classes are right N / K times, give or take two standard deviations.
+    """
+    count, classes = outputs.shape
+    correct = int(np.sum(outputs.argmax(axis=1) == labels))
+    expected, deviation = count / classes, math.sqrt(count * (classes - 1)) / classes
+    if count < FEWEST_EXAMPLES or correct > expected + 2 * deviation:
+        return []
+    return [
+        RedFlag(
+            "natural accuracy no better than chance",
+            f"{correct} of {count} natural images are classified correctly; guesses among {classes} classes would get "
+            f"{expected:.3g}.",
+            "The images are not what the classifier was trained on (another range of pixels, normalisation, order of "
+            "channels or size), the labels number the classes in another order, or these are not its weights. Robust "
+            "accuracy says nothing until natural accuracy is what it should be.",
+            CARLINI,
         )
     ]
