@@ -96,10 +96,14 @@ def _signatures(classifier):
 
     def predict(images):
         # Of a signature that is called in Python nobody else checks the shape.
-        logits = classifier(tf.ensure_shape(images, [None, *shape[1:]]), training=False)
+        images = tf.ensure_shape(images, [None, *shape[1:]])
+        # Convolutions fail on a batch of no images: it gets one, whose logits are dropped.
+        count = tf.shape(images)[0]
+        filled = tf.pad(images, [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]])
+        logits = classifier(filled, training=False)
         if not tf.is_tensor(logits) or logits.shape.rank != 2:
             raise ValueError(f"classifier must return logits [B, K], got {logits}")
-        logits = tf.cast(logits, tf.float32)
+        logits = tf.cast(logits[:count], tf.float32)
         return {"logits": logits, "probabilities": tf.nn.softmax(logits), "class": tf.argmax(logits, axis=-1)}
 
     def opacity(image_bytes):
