@@ -26,7 +26,7 @@ from eval import (
     output_files,
     study,
 )
-from tfrobust import datasets, loading, precision
+from tfrobust import datasets, loading
 from tfrobust.threat_models import ThreatModel
 
 CLASSES = flags.DEFINE_integer("classes", 5, "Take an image of each of so many classes.", lower_bound=1)
@@ -67,7 +67,7 @@ def main() -> None:
         **data_flags.identity(),
         "images": indices,
         "seed": common.SEED.value,
-        "precision": precision.resolve(common.PRECISION.value),
+        "precision": common.attack_precision(),
         "class_names": data_flags.dataset_spec().class_names,
     }
     found = study.Study(output, settings, COLUMNS, ("image", "epsilon"))

@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from eval import attack_warnings, challenge_config, data_flags, fraction_flag, sources
 from tfrobust import checkpoints, datasets, evaluation, export, image_folders, loading, reports, suites
 from tfrobust.attacks import catalogue
+from tfrobust.precision import resolve
 from tfrobust.threat_models import NORMS, ThreatModel
 
 # The errors that speak to the user; any other is a defect of ours and keeps its traceback.
@@ -47,7 +48,8 @@ PRECISION = flags.DEFINE_enum(
     "auto",
     ["auto", "float32", "bfloat16"],
     "Of the attacks' gradients. bfloat16 keeps the first and last layer in float32; auto takes it on a CPU that has "
-    "instructions for it. Predictions are always float32.",
+    "instructions for it, and to evaluate a model under attacks of a given epsilon only where it leads them as float32 "
+    "does. Predictions are always float32.",
 )
 SEED = flags.DEFINE_integer("random_seed", 4557077, "Seed of everything random.", 0, 2**31 - 1)
 flags.DEFINE_alias("seed", "random_seed")
@@ -223,8 +225,11 @@ def _whole_table(threat):
     return Table(suites.SUITES[SUITE.value](threat), SUITE.value in suites.ONLY_STANDING)
 
 
-def evaluate(classifier, test: datasets.Arrays, rows: Table, *, warn: bool = True, **arguments) -> reports.Report:
-    """`evaluation.evaluate` with the flags' seed, batch size, precision and device; `warn` of steps that are short."""
+def evaluate(
+    classifier, test: datasets.Arrays, rows: Table, *, warn: bool = True, precision: str | None = None, **arguments
+) -> reports.Report:
+    """`evaluation.evaluate` with the flags' seed, batch size, device and, unless another is given, precision; `warn` of
+    steps that are short."""
     for attack in rows.attacks.values() if warn else ():
         attack_warnings.warn_of_short_steps(attack)
     with device():
@@ -235,10 +240,17 @@ def evaluate(classifier, test: datasets.Arrays, rows: Table, *, warn: bool = Tru
             rows.attacks,
             seed=SEED.value,
             batch_size=EVAL_BATCH_SIZE.value,
-            precision=PRECISION.value,
+            precision=precision or PRECISION.value,
             only_standing=rows.only_standing,
             **arguments,
         )
+
+
+def attack_precision() -> str:
+    """--precision as a study records it, whose rows must not come from machines of different kinds: "auto" is
+    "float32" where it can be nothing else."""
+    found = resolve(PRECISION.value)
+    return found if found == "float32" else PRECISION.value
 
 
 def device():

@@ -22,7 +22,7 @@ from eval import (
     provenance,
     reference,
 )
-from tfrobust import deep_defense_tables, metrics, precision
+from tfrobust import deep_defense_tables, metrics
 from tfrobust.deep_defense_tables import PARTS, PGD_PARTS
 
 _MODELS = {
@@ -73,7 +73,7 @@ def main() -> None:
         "num_examples": len(test.labels),
         "paper": PAPER.value,
         "seed": common.SEED.value,
-        "precision": precision.resolve(common.PRECISION.value),
+        "precision": common.attack_precision(),
         "eps_ref": epsilon,
         "parts": PARTS,
         "pgd_parts": PGD_PARTS if WITH_PGD.value else (),

@@ -26,7 +26,6 @@ from eval import (
     output_files,
     study,
 )
-from tfrobust import precision
 
 TRAINED_EPSILON = fraction_flag.define_fraction("trained_epsilon", None, "Mark this epsilon, that of the training.")
 flags.adopt_module_key_flags(common)
@@ -64,7 +63,7 @@ def main() -> None:
         **data_flags.identity(),
         "num_examples": data_flags.NUM_EVAL_EXAMPLES.value,
         "seed": common.SEED.value,
-        "precision": precision.resolve(common.PRECISION.value),
+        "precision": common.attack_precision(),
         "chance": 1 / data_flags.dataset_spec().num_classes,
     }
     test = data_flags.load_test_set()

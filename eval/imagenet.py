@@ -38,7 +38,7 @@ from eval import (
     study,
 )
 from eval.imagenet_pictures import Pictures
-from tfrobust import loading, precision
+from tfrobust import loading
 from tfrobust.attacks import catalogue
 from tfrobust.threat_models import ThreatModel
 
@@ -83,7 +83,7 @@ def main() -> None:
         "cw_searches": CW_SEARCHES.value,
         "cw_images": CW_IMAGES.value,
         "pictures": PICTURES.value,
-        "precision": precision.resolve(common.PRECISION.value),
+        "precision": common.attack_precision(),
         "seed": common.SEED.value,
         "image_size": chosen["images"].shape[1],
         "squash": imagenet_images.SQUASH.value,

@@ -76,7 +76,12 @@ def measure(classifier, test: datasets.Arrays, report: reports.Report, rows: com
 
         attack = scaled(rows.attacks[row.name], part)
         found = common.evaluate(
-            classifier, some, common.Table({row.name: attack}, False), warn=False, on_progress=progress
+            classifier,
+            some,
+            common.Table({row.name: attack}, False),
+            warn=False,
+            precision=report.precision,
+            on_progress=progress,
         )
         fallen = np.isinf(fell_at) & (found.predictions != some.labels)
         fell_at[fallen] = attack.threat.epsilon

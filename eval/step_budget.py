@@ -26,7 +26,7 @@ from eval import (
     study,
     tables,
 )
-from tfrobust import loading, precision
+from tfrobust import loading
 from tfrobust.attacks import PGD
 
 ITERATIONS = flags.DEFINE_list("iterations", ["1", "5", "10", "40"], "Numbers of PGD's steps, separated by commas.")
@@ -65,7 +65,7 @@ def main() -> None:
         **data_flags.identity(),
         "num_examples": len(test.labels),
         "seed": common.SEED.value,
-        "precision": precision.resolve(common.PRECISION.value),
+        "precision": common.attack_precision(),
     }
     found = study.Study(output, settings, COLUMNS, ("iterations", "step_size"))
     _measure(found, classifier, test, attacks, threat)

@@ -28,7 +28,6 @@ from eval import (
     output_files,
     study,
 )
-from tfrobust import precision
 from tfrobust.threat_models import ThreatModel
 from train import common as train_common
 from train import runs
@@ -66,7 +65,7 @@ def main() -> None:
         **runs.settings(),
         "attacks": attacks,
         "norm": common.NORM.value,
-        "precision": precision.resolve(common.PRECISION.value),
+        "precision": common.attack_precision(),
         "clean_weight": clean_weight,
         "k": base.steps,
         "step_in_epsilons": base.step_size / base.threat.epsilon,

@@ -31,7 +31,6 @@ from eval import (
     study,
     tables,
 )
-from tfrobust import precision
 from tfrobust.attacks.transfer import Transfer, named
 from tfrobust.gradient_alignment import gradient_cosines
 
@@ -75,7 +74,7 @@ def main() -> None:
         **data_flags.identity(),
         "num_examples": len(test.labels),
         "seed": common.SEED.value,
-        "precision": precision.resolve(common.PRECISION.value),
+        "precision": common.attack_precision(),
     }
     found = study.Study(output, settings, COLUMNS, ("source", "target"))
     print(caption(found.settings), flush=True)

@@ -24,6 +24,21 @@ def test_input_gradient_is_the_transposed_convolution(padding, kernel_size, heig
     np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("height", "channels"), [(28, 1), (30, 3)])
+def test_input_gradient_in_bfloat16_rounds_no_weight_to_bfloat16(padding, height, channels):
+    # Weights of 16 bits are sums of two bfloat16 numbers, of 8 bits each.
+    rng = np.random.default_rng(0)
+    kernel = tf.constant(rng.integers(-(2**15), 2**15, (5, 5, channels, 1)).astype(np.float32))
+    x = tf.zeros([1, height, 28, channels])
+    upstream = np.zeros(tf.nn.conv2d(x, kernel, 1, padding.upper()).shape, np.float32)
+    upstream[0, ::5, ::5] = 1.0  # each pixel's gradient is a single weight
+    expected = tf.nn.conv2d_transpose(upstream, kernel, x.shape, 1, padding.upper())
+    actual = convolution_input_gradient(tf.constant(upstream, tf.bfloat16), kernel, padding)
+    assert actual.dtype == tf.float32
+    np.testing.assert_array_equal(actual, expected)
+
+
 def test_input_gradient_of_an_image_smaller_than_the_kernel():
     kernel = tf.reshape(tf.range(25.0), [5, 5, 1, 1])
     upstream = tf.constant([[1.0, -2.0], [3.0, 5.0]], shape=[1, 2, 2, 1])

@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from tfrobust import losses, seeds
 from tfrobust.attacks.base import Attack, LogitsFn, NotDifferentiableError, describe
-from tfrobust.checks import check_examples, checked_functions, checked_seed, require_integer, require_named
+from tfrobust.checks import check_examples, checked_seed, require_integer, require_named
 from tfrobust.evaluation_state import EvaluationState, Progress, fingerprint
+from tfrobust.gradient_agreement import agreeing_functions
 from tfrobust.precision import Precision
 from tfrobust.reports import NATURAL, AttackResult, Report
 
@@ -55,7 +56,8 @@ def evaluate(
       attacks: at least one, all with one threat model; see `suites`.
       seed: of all noise.
       batch_size: examples for each compiled call.
-      precision: of the attacks' gradients; see `precision.AttackTwin`. Not used where `classifier` is no keras.Model.
+      precision: of the attacks' gradients; see `precision.AttackTwin`. "auto" takes bfloat16 only where it leads
+        attacks the same way, see `gradient_agreement`. Not used where `classifier` is no keras.Model.
       only_standing: attack only what every attack before has left standing, as AutoAttack does. The worst case is the
         same, and cheaper; the accuracy under a later attack alone is not known then.
       state: where the evaluation is saved as it goes, and resumed from.
@@ -77,7 +79,9 @@ def evaluate(
     threat, seed = _common_threat(attacks), checked_seed(seed)
     images, labels = check_examples(images, labels, threat.bounds)
     require_integer("batch_size", batch_size, 1)
-    judge_fn, gradient_fn, precision = checked_functions(classifier, precision, images[:batch_size], labels)
+    judge_fn, gradient_fn, precision = agreeing_functions(
+        classifier, precision, images, labels, threat, batch_size=batch_size
+    )
     examples = _Examples(images, labels, threat, judge_fn, batch_size)
 
     start, everything = time.perf_counter(), np.arange(len(images))

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 # Rows and columns of the block of pixels that one position of the strided convolution makes; tall and narrow ones keep
 # the vector units busiest. 7 divides MNIST's 28 rows, 8 CIFAR's 32.
-BLOCKS = ((7, 2), (8, 2))
+BLOCKS, BLOCKS_MADE_TWICE = ((7, 2), (8, 2)), ((4, 2),)
 MOST_CHANNELS = 4
 
 
@@ -18,29 +18,42 @@ def convolution_input_gradient(gradient: tf.Tensor, kernel: tf.Tensor, padding: 
     block, giving one convolution of the block's stride with as many times the channels, and its outputs are laid out as
     pixels. The terms of each sum are the same; the zeros around the shifted kernels add nothing.
 
+    Where `gradient` is of lower precision, bfloat16, the kernel is a sum of two of that precision: what it is rounded
+    to, and the error. Each pixel is made twice and summed. A rounded kernel errs in the same direction at every step of
+    an attack (`docs/results.md`, "What bfloat16 costs in strength").
+
     Args:
       gradient: [B, H', W', F], with respect to the convolution's output.
       kernel: [h, w, C, F].
       padding: "same" or "valid".
 
     Returns:
-      [B, H, W, C] in the dtype of `gradient`.
+      [B, H, W, C] in the dtype of `kernel`.
     """
+    parts, blocks = [kernel], BLOCKS
+    if gradient.dtype.size < kernel.dtype.size:
+        rounded = tf.cast(kernel, gradient.dtype)
+        parts, blocks = [rounded, tf.cast(kernel - tf.cast(rounded, kernel.dtype), gradient.dtype)], BLOCKS_MADE_TWICE
     size, channels = kernel.shape[:2], kernel.shape[2]
     # Of a "same" convolution, (k - 1) // 2 zeros stood before the image; the transposed one needs the rest.
     before = [k - 1 - (k - 1) // 2 if padding == "same" else k - 1 for k in size]
     output = [g if padding == "same" else g + k - 1 for g, k in zip(gradient.shape[1:3], size, strict=True)]
-    block = next((b for b in BLOCKS if output[0] % b[0] == 0), BLOCKS[-1])
+    block = next((b for b in blocks if output[0] % b[0] == 0), blocks[-1])
     count = [-(-n // b) for n, b in zip(output, block, strict=True)]
     field = [k + b - 1 for k, b in zip(size, block, strict=True)]
     total = [(n - 1) * b + f for n, b, f in zip(count, block, field, strict=True)]
     pads = [(a, t - g - a) for a, t, g in zip(before, total, gradient.shape[1:3], strict=True)]
-    # One row more than the kernel has weights, of zeros.
-    weights = tf.reshape(tf.cast(kernel, gradient.dtype), [size[0] * size[1], -1])
-    weights = tf.pad(weights, [[0, 1], [0, 0]])
-    shifted = tf.reshape(tf.gather(weights, _shifts(size, block)), [field[0] * field[1], -1, kernel.shape[3]])
-    shifted = tf.reshape(tf.transpose(shifted, [0, 2, 1]), [*field, kernel.shape[3], -1])
-    pixels = tf.nn.conv2d(tf.pad(gradient, [[0, 0], *pads, [0, 0]]), shifted, block, "VALID")
+    shifts = _shifts(size, block)
+
+    def shifted(part):
+        # One row more than the kernel has weights, of zeros.
+        weights = tf.pad(tf.reshape(part, [size[0] * size[1], -1]), [[0, 1], [0, 0]])
+        weights = tf.reshape(tf.gather(weights, shifts), [field[0] * field[1], -1, kernel.shape[3]])
+        return tf.reshape(tf.transpose(weights, [0, 2, 1]), [*field, kernel.shape[3], -1])
+
+    kernels = tf.concat([shifted(part) for part in parts], axis=-1)
+    pixels = tf.nn.conv2d(tf.pad(gradient, [[0, 0], *pads, [0, 0]]), kernels, block, "VALID")
+    pixels = tf.add_n(tf.split(tf.cast(pixels, kernel.dtype), len(parts), axis=-1))
     pixels = tf.transpose(tf.reshape(pixels, [-1, *count, *block, channels]), [0, 1, 3, 2, 4, 5])
     pixels = tf.reshape(pixels, [-1, count[0] * block[0], count[1] * block[1], channels])
     return pixels[:, : output[0], : output[1]]
@@ -60,7 +73,7 @@ class FastInputGradientConv2D(keras.layers.Conv2D):
 
     Args:
       output_dtype: of the result, which is rounded after the bias has been added. With "bfloat16" the input gradient is
-        computed in bfloat16 too, which is what arrives from the layers behind.
+        a product of bfloat16 numbers, too, of which the kernel takes two for each weight.
     """
 
     def __init__(self, *args, output_dtype: str = "float32", **kwargs):

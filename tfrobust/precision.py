@@ -3,7 +3,8 @@
 A twin shares the classifier's weights and differs in two ways:
 
 - **Precision.** With "bfloat16" the layers between the first convolution and the logits compute in bfloat16. The first
-  convolution and the logits stay in float32: rounding the input or the logits makes a measurably weaker attack.
+  convolution and the logits stay in float32: rounding the input or the logits makes a measurably weaker attack. For
+  some classifiers that is not enough, and evaluations find out: `gradient_agreement`.
 - **The first convolution's input gradient** is computed as a strided convolution that makes a block of pixels at once
   (`fast_convolution`): several times faster on a CPU, where one to four output channels leave the vector units idle.
 

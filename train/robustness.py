@@ -44,7 +44,9 @@ class RobustnessTask(session.Task):
 
     def finish(self, classifier, train, test, run):
         """Prints and saves the robustness table, and a picture of adversarial examples."""
-        report = tables.print_robustness_table(classifier, test, self._threat, self._rows, str(run.model_dir))
+        report = tables.print_robustness_table(
+            classifier, test, self._threat, self._rows, str(run.model_dir), precision=_table_precision()
+        )
         write_report(report, run)
         if eval_common.STORE_ADV_PATH.value:
             output_files.write_adversarial_examples(eval_common.STORE_ADV_PATH.value, report, test.labels)
@@ -90,7 +92,7 @@ class _Twin(RobustnessTask):
 
     def finish(self, classifier, train, test, run):
         """Measures without a table: both stand side by side."""
-        self._report = eval_common.evaluate(classifier, test, self._rows)
+        self._report = eval_common.evaluate(classifier, test, self._rows, precision=_table_precision())
         write_report(self._report, run)
 
     def _flags(self):
@@ -98,6 +100,12 @@ class _Twin(RobustnessTask):
         values = {"model_dir": str(self._folder), "adversarial": False, "compare_undefended": False}
         values |= {"clean_weight": 0.0, "checkpoint": None, "store_adv_path": None}
         return recorded_flags.changed(values)
+
+
+def _table_precision():
+    """Of the attacks in the table. A run that is replayed from flags.txt, where "auto" has become what the network was
+    trained in, is measured as it was the first time."""
+    return "auto" if eval_common.PRECISION.value == "bfloat16" else None
 
 
 def write_report(report: reports.Report, run: session.Finished) -> None:

@@ -108,6 +108,19 @@ def test_a_wrong_command_line_ends_the_program_with_one_line(tmp_path, arguments
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("given", "measured"), [("bfloat16", "auto"), ("float32", "float32")])
+def test_the_table_is_measured_in_a_precision_that_is_not_weaker(tmp_path, monkeypatch, given, measured):
+    asked, evaluate = [], common.evaluation.evaluate
+
+    def counted(*arguments, precision, **options):
+        asked.append(precision)
+        return evaluate(*arguments, precision=precision, **options)
+
+    monkeypatch.setattr(common.evaluation, "evaluate", counted)
+    call(tmp_path / "run", "--architecture=mlp", "--dropout=0", "--max_num_training_steps=1", f"--precision={given}")
+    assert asked == [measured]
+
+
 def test_a_run_is_not_continued_with_other_flags(finished, capsys):
     error = fails(finished[0], capsys, "--max_num_training_steps=12", "--a=0.05")
     assert "--a was 0.1 and is 0.05" in error
