@@ -4,7 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
 
+from eval import common
 from tfrobust import losses, precision
 from tfrobust.attacks.base import input_gradient
 from tfrobust.attacks.pgd import PGD
@@ -135,3 +138,20 @@ def test_auto_is_float32_where_gradients_are_no_numbers():
 
     model = keras.Sequential([*model.layers[:-1], keras.layers.Lambda(broken), model.layers[-1]])
     assert agreeing_functions(model, "auto", images, labels, LINF, batch_size=5).precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("given", "available", "recorded"),
+    [
+        ("auto", True, "auto"),
+        ("auto", False, "float32"),
+        ("bfloat16", False, "bfloat16"),
+        ("float32", True, "float32"),
+    ],
+)
+def test_a_study_records_what_decided_its_precision(monkeypatch, given, available, recorded):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: available)
+    monkeypatch.setattr(precision, "_has_gpu", lambda: False)
+    with flagsaver.flagsaver():
+        flags.FLAGS(["study", f"--precision={given}"])
+        assert common.attack_precision() == recorded
