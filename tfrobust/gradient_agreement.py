@@ -75,6 +75,9 @@ def step_agreement(
     cross-entropy's gradient in linf, where the cosine is 1 less twice the share of pixels that go opposite ways (away
     from the range's ends, where a pixel can go one way only), and along the gradient in other norms.
 
+    A low cosine does not measure what an attack loses: pooling that takes another of nearly equal pixels turns many
+    signs and weakens nothing. A high one shows that little is lost.
+
     Args:
       first_fn, second_fn: see `precision.Functions.gradient_fn`.
       images: float32 [N, H, W, C] within the threat's bounds, of which the first `EXAMPLES` are looked at.
