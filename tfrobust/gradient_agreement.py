@@ -75,8 +75,8 @@ def step_agreement(
     cross-entropy's gradient in linf, where the cosine is 1 less twice the share of pixels that go opposite ways (away
     from the range's ends, where a pixel can go one way only), and along the gradient in other norms.
 
-    A low cosine does not measure what an attack loses: pooling that takes another of nearly equal pixels turns many
-    signs and weakens nothing. A high one shows that little is lost.
+    The cosine finds networks of one kind; it does not measure what an attack loses. Pooling that takes another of
+    nearly equal pixels turns many signs and weakens nothing, where a twentieth of them, of filters that cancel, does.
 
     Args:
       first_fn, second_fn: see `precision.Functions.gradient_fn`.
