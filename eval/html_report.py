@@ -69,7 +69,7 @@ def write(
             html_page.paragraph(model_words(model, classifier)),
             html_page.paragraph(_attack_words(report, attacks)),
             html_page.paragraph(
-                f"Seed {report.seed}. Attack gradients are computed in {report.precision}; every adversarial example "
+                f"Seed {report.seed}. Attack gradients are computed in {report.gradients}; every adversarial example "
                 "was checked for its distance and its pixel range, and judged by the model itself in float32."
             ),
         ],

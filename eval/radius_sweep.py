@@ -81,6 +81,7 @@ def measure(classifier, test: datasets.Arrays, report: reports.Report, rows: com
             common.Table({row.name: attack}, False),
             warn=False,
             precision=report.precision,
+            relu_window=report.relu_window,
             on_progress=progress,
         )
         fallen = np.isinf(fell_at) & (found.predictions != some.labels)

@@ -80,15 +80,17 @@ def check_classifier(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray
     _refuse_probabilities(logits)
 
 
-def checked_functions(classifier: keras.Model | LogitsFn, precision: Precision, images, labels) -> Functions:
+def checked_functions(
+    classifier: keras.Model | LogitsFn, precision: Precision, images, labels, relu_window: float = 0.0
+) -> Functions:
     """What attacks and evaluations call, see `precision.functions`, of a classifier that was tried on a few images.
 
     Raises:
-      ValueError: see `require_logits` and `check_classifier`; also for a function that is not made of TensorFlow's
-        operations.
+      ValueError: see `require_logits`, `functions` and `check_classifier`; also for a function that is not made of
+        TensorFlow's operations.
     """
     require_logits(classifier)
-    found = functions(classifier, precision)
+    found = functions(classifier, precision, relu_window)
     check_classifier(found.judge_fn, images, labels)
     if isinstance(classifier, keras.Model):
         return found

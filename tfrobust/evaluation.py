@@ -36,6 +36,7 @@ def evaluate(
     seed: int,
     batch_size: int = 100,
     precision: Precision = "auto",
+    relu_window: float = 0.0,
     only_standing: bool = False,
     state: EvaluationState | None = None,
     on_clean: Callable[[float, float], None] | None = None,
@@ -58,6 +59,8 @@ def evaluate(
       batch_size: examples for each compiled call.
       precision: of the attacks' gradients; see `precision.AttackTwin`. "auto" takes bfloat16 only where it leads
         attacks the same way, see `gradient_agreement`. Not used where `classifier` is no keras.Model.
+      relu_window: 0, or how far in pixel units the attacks' gradients look beyond the threshold of the first ReLU;
+        with twice epsilon they see all that a pixel can do. See `relu_windows`.
       only_standing: attack only what every attack before has left standing, as AutoAttack does. The worst case is the
         same, and cheaper; the accuracy under a later attack alone is not known then.
       state: where the evaluation is saved as it goes, and resumed from.
@@ -80,7 +83,7 @@ def evaluate(
     images, labels = check_examples(images, labels, threat.bounds)
     require_integer("batch_size", batch_size, 1)
     judge_fn, gradient_fn, precision = agreeing_functions(
-        classifier, precision, images, labels, threat, batch_size=batch_size
+        classifier, precision, images, labels, threat, batch_size=batch_size, relu_window=relu_window
     )
     examples = _Examples(images, labels, threat, judge_fn, batch_size)
 
@@ -92,7 +95,7 @@ def evaluate(
     if on_clean:
         on_clean(clean, time.perf_counter() - start)
     if state is not None:
-        settings = (seed, precision, only_standing)
+        settings = (seed, precision, only_standing, *([relu_window] if relu_window else []))
         state.open(fingerprint(images, labels, logits, attacks, gradient_fn, settings))
         state.resume(progress)
     skipped = []
@@ -151,6 +154,7 @@ def evaluate(
         clean_predictions=clean_predictions,
         fell_to=progress.worst.fell_to,
         skipped=tuple(skipped),
+        relu_window=float(relu_window),
     )
 
 

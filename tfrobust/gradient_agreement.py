@@ -36,6 +36,7 @@ def agreeing_functions(
     threat: ThreatModel,
     *,
     batch_size: int,
+    relu_window: float = 0.0,
 ) -> Functions:
     """`checks.checked_functions`, except that "auto" is float32 where bfloat16 would lead attacks astray.
 
@@ -45,14 +46,15 @@ def agreeing_functions(
       labels: int [N].
       threat: what attacks may do.
       batch_size: examples at a time, as memory allows.
+      relu_window: see `precision.AttackTwin`.
 
     Raises:
       ValueError: as `checks.checked_functions`.
     """
-    found = checked_functions(classifier, precision, images[:batch_size], labels)
+    found = checked_functions(classifier, precision, images[:batch_size], labels, relu_window)
     if precision != "auto" or found.precision == "float32":
         return found
-    exact = functions(classifier, "float32")
+    exact = functions(classifier, "float32", relu_window)
     try:
         agreement = step_agreement(exact.gradient_fn, found.gradient_fn, images, labels, threat, batch_size=batch_size)
     except NotDifferentiableError:  # said by the attacks, of which some need no gradient

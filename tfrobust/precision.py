@@ -14,6 +14,7 @@ What an attack returns is always judged by the classifier itself, in float32 (`e
 from __future__ import annotations
 
 import functools
+import math
 import pathlib
 import types
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfrobust import seeds
+from tfrobust import relu_windows, seeds
 from tfrobust.fast_convolution import FastInputGradientConv2D
 
 if TYPE_CHECKING:  # `attacks.transfer` needs this module
@@ -79,6 +80,11 @@ class AttackTwin:
     Args:
       classifier: a built keras.Model. One that Keras cannot clone (a subclass, a loaded SavedModel) is used as it is.
       precision: see `resolve`.
+      relu_window: 0, or how far, in units of the first layer's input, the gradient of the first ReLU looks beyond its
+        threshold: see `relu_windows`. For `logits_fn` only; what is trained has its own gradient.
+
+    Raises:
+      ValueError: for another precision, a negative window, or a window for a classifier without such a ReLU.
 
     Attributes:
       precision: what it computes in: "float32" where no layer of the classifier could be changed.
@@ -86,10 +92,15 @@ class AttackTwin:
     The twin holds no weights of its own: it reads the classifier's whenever `logits_fn` is called.
     """
 
-    def __init__(self, classifier: keras.Model, precision: Precision = "auto"):
+    def __init__(self, classifier: keras.Model, precision: Precision = "auto", relu_window: float = 0.0):
+        if not 0 <= relu_window < math.inf:
+            raise ValueError(f"relu_window must be a number from 0 up, got {relu_window!r}")
         self.precision = resolve(precision)
         self._classifier = classifier
-        self._clone = _clone(classifier, self.precision)
+        self._window, self._relu = relu_window, relu_windows.WindowedReLU()
+        first, rectified = relu_windows.first_relu(classifier) if relu_window else (None, None)
+        self._first = first
+        self._clone = _clone(classifier, self.precision, {id(rectified): self._relu} if relu_window else {})
         if self._clone is None or not any(_is_bfloat16(layer) for layer in self._clone.layers):
             self.precision = "float32"
         if self._clone is not None:
@@ -111,7 +122,22 @@ class AttackTwin:
         if self._clone is None:
             return lambda x: tf.cast(self._classifier(x, training=False), tf.float32)
         weights = self._weights()
-        return lambda x: tf.cast(self._clone.stateless_call(*weights, x, training=False)[0], tf.float32)
+
+        def logits(x):
+            return tf.cast(self._clone.stateless_call(*weights, x, training=False)[0], tf.float32)
+
+        if not self._window:
+            return logits
+        kernel = tf.convert_to_tensor(self._first.kernel)
+
+        def windowed_logits(x):
+            self._relu.half_width = relu_windows.half_widths(x, kernel, self._window)
+            try:
+                return logits(x)
+            finally:
+                self._relu.half_width = None
+
+        return windowed_logits
 
     def training_logits(self, x: tf.Tensor, seed) -> tf.Tensor:
         """The logits in training mode, [B, K] float32: differentiable with respect to the classifier's weights, whose
@@ -163,11 +189,17 @@ class Functions(NamedTuple):
     precision: str
 
 
-def functions(classifier: keras.Model | LogitsFn, precision: Precision) -> Functions:
-    """The functions of a Keras model; any other function from pixels to logits is both, in its own precision."""
+def functions(classifier: keras.Model | LogitsFn, precision: Precision, relu_window: float = 0.0) -> Functions:
+    """The functions of a Keras model; any other function from pixels to logits is both, in its own precision.
+
+    Raises:
+      ValueError: as `AttackTwin`, and for a `relu_window` of what is no keras.Model.
+    """
     if not isinstance(classifier, keras.Model):
+        if relu_window:
+            raise ValueError(f"relu_window needs a keras.Model, got {classifier!r}")
         return Functions(classifier, lambda: classifier, "float32")
-    twin = AttackTwin(classifier, precision)
+    twin = AttackTwin(classifier, precision, relu_window)
     return Functions(inference(classifier), twin.logits_fn, twin.precision)
 
 
@@ -180,8 +212,9 @@ def _has_gpu() -> bool:
     return bool(tf.config.list_logical_devices("GPU"))
 
 
-def _clone(classifier, precision):
-    """The classifier's graph with layers of other precision and faster gradients, or None where there is none."""
+def _clone(classifier, precision, activations):
+    """The classifier's graph with layers of other precision, faster gradients and, by the id of a layer, other
+    `activations`; None where there is no graph."""
     if not isinstance(classifier, keras.Sequential) and not hasattr(classifier, "operations"):
         return None
     # A subclass may do more in its `call` than its layers do.
@@ -213,6 +246,11 @@ def _clone(classifier, precision):
             return layer
         if isinstance(getattr(layer, "activation", None), types.FunctionType):
             copied.activation = layer.activation
+        if activation := activations.get(id(layer)):
+            if hasattr(copied, "activation"):
+                copied.activation = activation
+            else:
+                copied = layers.Activation(activation, name=copied.name, dtype=copied.dtype_policy)
         return copied
 
     def altered(layer, config):

@@ -43,6 +43,7 @@ class Report:
 
     Attributes:
       clean_loss: the mean cross-entropy of the natural images.
+      relu_window: of the attacks' gradients, see `precision.AttackTwin`.
       skipped: names of the attacks that were not run, because the classifier has no gradient and they need one.
       robust_accuracy: of the worst case of all attacks and the natural image, for each example.
       x_adv: float32 [N, H, W, C], for each example the first adversarial image that fooled the classifier, or else the
@@ -66,6 +67,13 @@ class Report:
     clean_predictions: np.ndarray = dataclasses.field(repr=False)
     fell_to: np.ndarray = dataclasses.field(repr=False)
     skipped: tuple[str, ...] = ()
+    relu_window: float = 0.0
+
+    @property
+    def gradients(self) -> str:
+        """What the attacks' gradients are, in words."""
+        windows = f" through ReLU windows up to {self.relu_window:g}" if self.relu_window else ""
+        return f"{self.precision}{windows}"
 
     def as_json(self) -> dict:
         """Everything but the arrays, as plain dicts, lists and numbers."""

@@ -64,6 +64,19 @@ def test_keras_file_and_saved_model_give_the_same_report(models, tmp_path):
     assert abs(first["robust_accuracy"] - second["robust_accuracy"]) <= 0.02
 
 
+def test_gradients_through_windows_are_told(models, tmp_path, capsys):
+    arguments = [f"--model={models / 'model.keras'}", "--epsilon=0.1", "--num_examples=20", "--precision=float32"]
+    output = tmp_path / "r.json"
+    call(*arguments, "--relu_window=0.2", f"--output={output}")
+    assert "attack gradients in float32 through ReLU windows up to 0.2, predictions" in capsys.readouterr().out
+    report = json.loads(output.read_text())
+    assert report["relu_window"] == 0.2
+    call(*arguments, f"--output={output}")
+    plain = json.loads(output.read_text())
+    assert plain["relu_window"] == 0
+    assert plain["attacks"][1]["mean_loss"] != report["attacks"][1]["mean_loss"]
+
+
 def test_saves_the_worst_adversarial_examples(models, tmp_path):
     arguments = [f"--model={models / 'model.keras'}", "--epsilon=25/255", "--num_examples=30"]
     report = tmp_path / "report.json"
@@ -93,8 +106,11 @@ def test_bad_input_gets_one_clear_line(models, tmp_path, capsys):
     assert ".npz" in fails(capsys, model, output, "--save_adversarial=x.png")
     assert "output and state must be different files" in fails(capsys, model, output, f"--state={tmp_path / 'r.json'}")
     assert "model and output must be" in fails(capsys, model, f"--output={models / '..' / models.name / 'model.keras'}")
+    assert "relu_window is for norm-bounded" in fails(capsys, model, output, "--suite=min_norm", "--relu_window=0.6")
+    saved_model = f"--model={models / 'saved_model'}"
+    assert "relu_window needs" in fails(capsys, saved_model, output, "--relu_window=0.6", "--num_examples=10")
     assert not list(tmp_path.iterdir())
-    for wrong in ("--suite=everything", "--num_examples=0"):
+    for wrong in ("--suite=everything", "--num_examples=0", "--relu_window=-1"):
         with flagsaver.flagsaver(), pytest.raises(flags.IllegalFlagValueError):
             flags.FLAGS(["robust_accuracy", model, wrong])
 

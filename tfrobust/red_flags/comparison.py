@@ -141,7 +141,8 @@ def _black_box_beats(observation):
         observation,
         "Who sees the gradients can do all that others can, so they must be of little use: masked by a saturated loss, "
         "a flat or rugged layer, or randomness. Believe no number but the worst case over all attacks, give the "
-        "black-box attack more queries, and write an attack against the operation that masks them.",
+        "black-box attack more queries, and write an attack against the operation that masks them; against first "
+        "filters that are thresholds there is relu_window.",
         f"{ATHALYE}; {CARLINI}; {CROCE}; {TRAMER}",
     )
 
