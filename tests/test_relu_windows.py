@@ -7,11 +7,12 @@ import tensorflow as tf
 
 from tfrobust import losses, precision, relu_windows
 from tfrobust.attacks.apgd import apgd_ce
-from tfrobust.attacks.base import input_gradient
+from tfrobust.attacks.base import for_step, input_gradient
 from tfrobust.attacks.pgd import PGD
 from tfrobust.evaluation import evaluate
 from tfrobust.models import small
 from tfrobust.models.mnist import challenge_cnn
+from tfrobust.relu_windows import RandomWindow, StepWindow
 from tfrobust.threat_models import ThreatModel
 
 LINF = ThreatModel("linf", 0.3)
@@ -56,7 +57,7 @@ def test_the_function_and_the_gradient_of_training_stay_as_they_are():
     model = challenge_cnn(seed=0, initializer="thresholds")
     rng = np.random.default_rng(0)
     x, y = tf.constant(rng.random((4, 28, 28, 1), dtype=np.float32)), tf.constant([1, 2, 3, 4])
-    plain, windowed = (precision.AttackTwin(model, "float32", window) for window in (0.0, 0.6))
+    plain, windowed = (precision.AttackTwin(model, "float32", window) for window in (None, RandomWindow(0.6)))
     np.testing.assert_array_equal(windowed.logits_fn()(x), plain.logits_fn()(x))
     gradients = [input_gradient(twin.logits_fn(), losses.cross_entropy, x, y) for twin in (plain, windowed)]
     assert np.abs(gradients[1] - gradients[0]).max() > 1e-3
@@ -88,12 +89,50 @@ def test_share_of_the_gradient_that_passes():
     np.testing.assert_array_equal(passed(None), [0, 0, 0, 0, 1, 1, 1])
 
 
-def test_half_widths_are_parts_of_the_window_times_the_filters():
-    x = np.random.default_rng(0).random((50, 3, 3, 2), dtype=np.float32)
+def recorded(window, x, step_length=None):
+    """What half widths a window sets for images of two filters of lengths 5 and 2."""
+    relu, seen = relu_windows.WindowedReLU(), []
     kernel = tf.constant(np.array([[3.0, 0.0], [4.0, 2.0]], np.float32).reshape(1, 2, 1, 2))
-    widths = relu_windows.half_widths(tf.constant(x), kernel, 0.5).numpy()
-    np.testing.assert_allclose(widths[:, 0], relu_windows.fraction_of(x) * 2.5)
-    np.testing.assert_allclose(widths[:, 1], relu_windows.fraction_of(x) * 1.0)
+
+    def logits_fn(x):
+        seen.append(relu.half_width)
+        return x
+
+    logits = relu_windows.WindowedLogits(logits_fn, relu, kernel, window)
+    for_step(logits, step_length)(x)
+    assert relu.half_width is None
+    return seen[0]
+
+
+def test_widths_are_parts_of_the_window_times_the_filters():
+    x = np.random.default_rng(0).random((50, 3, 3, 2), dtype=np.float32)
+    fractions = relu_windows.fraction_of(x).numpy()
+    expected = 0.5 * fractions[:, np.newaxis] * np.array([5.0, 2.0])
+    np.testing.assert_allclose(recorded(RandomWindow(0.5), x), expected, rtol=1e-6)
+    np.testing.assert_allclose(recorded(RandomWindow(0.5), x, 0.1), expected, rtol=1e-6)
+    step = np.where(fractions < 0.4, 0.1, 0.0)[:, np.newaxis] * np.array([5.0, 2.0])
+    np.testing.assert_allclose(recorded(StepWindow(0.4), x, 0.1), step, rtol=1e-6)
+    assert 0 < np.count_nonzero(step[:, 0]) < 50
+    assert recorded(StepWindow(0.4), x) is None
+
+
+def test_pgd_tells_of_its_steps():
+    lengths = []
+
+    class Logits:
+        def for_step(self, length):
+            lengths.append(length)
+            return self
+
+        def __call__(self, x):
+            return tf.reshape(x, [-1, 4])[:, :2] * (lengths[-1] / 0.1)
+
+    x, y = tf.constant(np.full((1, 2, 2, 1), 0.5, np.float32)), tf.constant([0])
+    PGD(LINF, 1, 0.1)(Logits(), x, y, seed=0)
+    assert lengths == [0.1]
+    lengths.clear()
+    PGD(LINF, 3, 0.2, step_decay=0.5).scaled(tf.constant(0.5))(Logits(), x, y, seed=0)
+    np.testing.assert_allclose(lengths, [0.1, 0.05, 0.025])
 
 
 def test_fractions_are_uniform_differ_between_near_images_and_know_of_no_others():
@@ -134,10 +173,16 @@ def test_an_attack_draws_anew_at_every_step_and_alike_in_every_batch():
     np.testing.assert_allclose(*results, atol=1e-6)
 
 
-@pytest.mark.parametrize("window", [-0.1, float("nan"), float("inf")])
-def test_a_window_that_is_none_is_named(window):
-    with pytest.raises(ValueError, match="relu_window must be a number from 0 up, got"):
-        precision.AttackTwin(challenge_cnn(seed=0), "float32", window)
+@pytest.mark.parametrize("size", [-0.1, 0, float("nan"), float("inf")])
+def test_a_window_of_no_size_is_named(size):
+    with pytest.raises(ValueError, match="relu_window must be a number above 0, got"):
+        RandomWindow(size)
+
+
+@pytest.mark.parametrize("share", [-0.1, 0, 1.1, float("nan")])
+def test_a_share_that_is_none_is_named(share):
+    with pytest.raises(ValueError, match="share must be above 0 and at most 1, got"):
+        StepWindow(share)
 
 
 def other_fronts():
@@ -154,7 +199,7 @@ def other_fronts():
 def test_a_classifier_that_begins_otherwise_is_named(front):
     model = keras.Sequential([keras.Input((4, 4, 1)), *other_fronts()[front], layers.Flatten(), layers.Dense(2)])
     with pytest.raises(ValueError, match="relu_window needs a classifier that begins with a convolution or dense"):
-        precision.AttackTwin(model, "float32", 0.6)
+        precision.AttackTwin(model, "float32", RandomWindow(0.6))
     precision.AttackTwin(model, "float32")
 
 
@@ -170,7 +215,7 @@ def test_dense_layers_and_small_networks_begin_so_too(tmp_path):
     small.capacity_cnn(seed=0, scale=2).save(tmp_path / "small.keras")
     loaded = keras.models.load_model(tmp_path / "small.keras")
     for model in (loaded, challenge_cnn(seed=0)):
-        twin = precision.AttackTwin(model, "float32", 0.6)
+        twin = precision.AttackTwin(model, "float32", RandomWindow(0.6))
         x = tf.random.stateless_uniform([2, 28, 28, 1], [0, 0])
         gradient = input_gradient(twin.logits_fn(), losses.cross_entropy, x, tf.constant([0, 1]))
         assert np.isfinite(gradient).all() and np.any(gradient)

@@ -14,7 +14,6 @@ What an attack returns is always judged by the classifier itself, in float32 (`e
 from __future__ import annotations
 
 import functools
-import math
 import pathlib
 import types
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from tfrobust.fast_convolution import FastInputGradientConv2D
 if TYPE_CHECKING:  # `attacks.transfer` needs this module
     from tfrobust.attacks.base import LogitsFn
 
+Window = relu_windows.RandomWindow | relu_windows.StepWindow
 Precision = Literal["auto", "float32", "bfloat16"]
 
 # Layers that are what their configuration and weights say; any other is used as it is.
@@ -80,11 +80,11 @@ class AttackTwin:
     Args:
       classifier: a built keras.Model. One that Keras cannot clone (a subclass, a loaded SavedModel) is used as it is.
       precision: see `resolve`.
-      relu_window: 0, or how far, in units of the first layer's input, the gradient of the first ReLU looks beyond its
-        threshold: see `relu_windows`. For `logits_fn` only; what is trained has its own gradient.
+      window: how far the gradient of the first ReLU looks beyond its threshold, if it does: see `relu_windows`. For
+        `logits_fn` only; what is trained has its own gradient. A pixel is what the first layer with weights gets.
 
     Raises:
-      ValueError: for another precision, a negative window, or a window for a classifier without such a ReLU.
+      ValueError: for another precision, or a window for a classifier without such a ReLU.
 
     Attributes:
       precision: what it computes in: "float32" where no layer of the classifier could be changed.
@@ -92,15 +92,12 @@ class AttackTwin:
     The twin holds no weights of its own: it reads the classifier's whenever `logits_fn` is called.
     """
 
-    def __init__(self, classifier: keras.Model, precision: Precision = "auto", relu_window: float = 0.0):
-        if not 0 <= relu_window < math.inf:
-            raise ValueError(f"relu_window must be a number from 0 up, got {relu_window!r}")
+    def __init__(self, classifier: keras.Model, precision: Precision = "auto", window: Window | None = None):
         self.precision = resolve(precision)
         self._classifier = classifier
-        self._window, self._relu = relu_window, relu_windows.WindowedReLU()
-        first, rectified = relu_windows.first_relu(classifier) if relu_window else (None, None)
-        self._first = first
-        self._clone = _clone(classifier, self.precision, {id(rectified): self._relu} if relu_window else {})
+        self._window, self._relu = window, relu_windows.WindowedReLU()
+        self._first, rectified = relu_windows.first_relu(classifier) if window else (None, None)
+        self._clone = _clone(classifier, self.precision, {id(rectified): self._relu} if window else {})
         if self._clone is None or not any(_is_bfloat16(layer) for layer in self._clone.layers):
             self.precision = "float32"
         if self._clone is not None:
@@ -126,18 +123,10 @@ class AttackTwin:
         def logits(x):
             return tf.cast(self._clone.stateless_call(*weights, x, training=False)[0], tf.float32)
 
-        if not self._window:
+        if self._window is None:
             return logits
         kernel = tf.convert_to_tensor(self._first.kernel)
-
-        def windowed_logits(x):
-            self._relu.half_width = relu_windows.half_widths(x, kernel, self._window)
-            try:
-                return logits(x)
-            finally:
-                self._relu.half_width = None
-
-        return windowed_logits
+        return relu_windows.WindowedLogits(logits, self._relu, kernel, self._window)
 
     def training_logits(self, x: tf.Tensor, seed) -> tf.Tensor:
         """The logits in training mode, [B, K] float32: differentiable with respect to the classifier's weights, whose
@@ -192,14 +181,17 @@ class Functions(NamedTuple):
 def functions(classifier: keras.Model | LogitsFn, precision: Precision, relu_window: float = 0.0) -> Functions:
     """The functions of a Keras model; any other function from pixels to logits is both, in its own precision.
 
+    Args:
+      relu_window: 0, or the size of a `relu_windows.RandomWindow` through which gradients look.
+
     Raises:
-      ValueError: as `AttackTwin`, and for a `relu_window` of what is no keras.Model.
+      ValueError: as `AttackTwin` and `RandomWindow`, and for a window of what is no keras.Model.
     """
     if not isinstance(classifier, keras.Model):
         if relu_window:
             raise ValueError(f"relu_window needs a keras.Model, got {classifier!r}")
         return Functions(classifier, lambda: classifier, "float32")
-    twin = AttackTwin(classifier, precision, relu_window)
+    twin = AttackTwin(classifier, precision, relu_windows.RandomWindow(relu_window) if relu_window else None)
     return Functions(inference(classifier), twin.logits_fn, twin.precision)
 
 

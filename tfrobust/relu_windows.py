@@ -9,12 +9,17 @@ the pixel would be,
     share(z) = clip((z + w) / 2w, 0, 1)    in place of    [z > 0],
 
 so that flat parts slope as the step behind them does (a backward pass of its own, as in Athalye et al. 2018, section
-4.1). The function itself stays as it is. The width w is drawn anew for every image at every step of an attack, up to a
-part of the pixels' range that the user names: wide windows see far, and narrow ones what is near. Where a gradient is 0
-all the same, an attack needs restarts: it stands still, and what was drawn with it.
+4.1). The function itself stays as it is. How far to look is a window's business:
+
+RandomWindow(0.6)   # any width up to 0.6, drawn anew for every image at every step, for evaluations
+StepWindow(0.5)     # as wide as the step that the attack is about to make, for half of the images, for training
 """
 
 from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -54,17 +59,90 @@ class WindowedReLU:
         return relu(z)
 
 
-def half_widths(x: tf.Tensor, kernel: tf.Tensor, window: float) -> tf.Tensor:
-    """Half widths, [B, F]: for each image a random part of `window`, times the length of each filter.
+@dataclasses.dataclass(frozen=True)
+class RandomWindow:
+    """Wide windows see far, and narrow ones what is near; these are as wide as it happens, for each image and step.
+
+    Where a gradient is 0 all the same, an attack needs restarts: it stands still, and what was drawn with it.
+
+    Attributes:
+      size: the largest half width in pixel units, above 0. Twice epsilon sees all that a pixel can do.
+
+    Raises:
+      ValueError: for another size.
+    """
+
+    size: float
+
+    def __post_init__(self):
+        if not 0 < self.size < math.inf:
+            raise ValueError(f"relu_window must be a number above 0, got {self.size!r}")
+
+    def half_widths(self, x: tf.Tensor, step_length) -> tf.Tensor:
+        """In pixel units, [B] for the images x [B, H, W, C]; see `fraction_of`."""
+        return self.size * fraction_of(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepWindow:
+    """What a step of this length along the gradient would meet: four steps of PGD are then stronger than ten.
+
+    Attributes:
+      share: of the images, above 0 and at most 1, drawn anew at every step; the others have plain gradients. A network
+        that is trained against windows only learns to mislead them.
+
+    Raises:
+      ValueError: for another share.
+    """
+
+    share: float = 0.5
+
+    def __post_init__(self):
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1, got {self.share!r}")
+
+    def half_widths(self, x: tf.Tensor, step_length) -> tf.Tensor | None:
+        """In pixel units, [B] for the images x [B, H, W, C]; None for an attack that does not tell of its steps."""
+        return None if step_length is None else tf.where(fraction_of(x) < self.share, step_length, 0.0)
+
+
+class WindowedLogits:
+    """A function from pixels to logits whose first ReLU is looked at through a window.
 
     Args:
-      x: float [B, H, W, C], where the gradient is taken. Its pixels decide what is drawn, and neither a state nor other
-        images: see `fraction_of`.
-      kernel: of the layer before the ReLU, float [..., F].
-      window: in pixel units.
+      logits_fn: [B, H, W, C] -> [B, K], which calls `relu`.
+      relu: its first ReLU.
+      kernel: of the layer before that, float [..., F].
+      window: how far to look.
+      step_length: of the step that the gradient is for, in pixel units; None where it is not known.
     """
-    lengths = tf.norm(tf.reshape(kernel, [-1, kernel.shape[-1]]), axis=0)
-    return window * fraction_of(x)[:, tf.newaxis] * lengths
+
+    def __init__(
+        self,
+        logits_fn: Callable[[tf.Tensor], tf.Tensor],
+        relu: WindowedReLU,
+        kernel: tf.Tensor,
+        window: RandomWindow | StepWindow,
+        step_length=None,
+    ):
+        self._parts = (logits_fn, relu, kernel, window)
+        self._step_length = step_length
+
+    def for_step(self, step_length) -> WindowedLogits:
+        """The same function for the gradient of a step of this length; see `attacks.base.for_step`."""
+        return WindowedLogits(*self._parts, step_length)
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """[B, H, W, C] -> [B, K]."""
+        logits_fn, relu, kernel, window = self._parts
+        widths = window.half_widths(x, self._step_length)
+        if widths is not None:
+            lengths = tf.norm(tf.reshape(kernel, [-1, kernel.shape[-1]]), axis=0)
+            relu.half_width = widths[:, tf.newaxis] * lengths
+        try:
+            return logits_fn(x)
+        finally:
+            relu.half_width = None
 
 
 def fraction_of(x: tf.Tensor) -> tf.Tensor:

@@ -62,6 +62,14 @@ CLEAN_WEIGHT = flags.DEFINE_float(
 STEP_DECAY = flags.DEFINE_float(
     "step_decay", 1.0, "What the length of each attack step is multiplied by for the next one.", 0.0, 1.0
 )
+RELU_WINDOW_SHARE = flags.DEFINE_float(
+    "relu_window_share",
+    0.0,
+    "Part of the training images whose attack looks, at each step, as far beyond the thresholds of the first ReLU as "
+    "the step is long; linf only.",
+    0.0,
+    1.0,
+)
 TRAINING_EPSILON = fraction_flag.define_fraction(
     "training_epsilon", None, "Epsilon of the attack that is trained against; default: --epsilon, which is evaluated."
 )
@@ -151,6 +159,7 @@ def trainer_options(attack: PGD | None) -> dict:
         "clean_weight": CLEAN_WEIGHT.value,
         "attack_batch_norm": ATTACK_BATCH_NORM.value,
         "precision": common.PRECISION.value,
+        "relu_window_share": RELU_WINDOW_SHARE.value,
     }
 
 

@@ -264,6 +264,45 @@ def test_errors_name_argument_expectation_and_value(argument):
         AdversarialTrainer(classifier(), PGD_3, seed=0, **{argument: -1})
 
 
+def test_an_attack_that_looks_beyond_thresholds():
+    plain, some, every = (trainer_of(classifier(), relu_window_share=share) for share in (0.0, 0.5, 1.0))
+    some.classifier.set_weights(plain.classifier.get_weights())
+    x_adv, looking, seeing = (
+        trainer.perturb(tf.constant(X), tf.constant(Y)).numpy() for trainer in (plain, some, every)
+    )
+    assert np.any(looking != x_adv, axis=(1, 2, 3)).mean() > 0.3
+    assert np.any(seeing != x_adv, axis=(1, 2, 3)).mean() > np.any(looking != x_adv, axis=(1, 2, 3)).mean() * 0.99
+    assert np.any(seeing != looking)
+    # The update is that of the images, by the function's own gradient.
+    expected = classifier()
+    expected.set_weights(every.classifier.get_weights())
+    hand_made_update(expected, every.perturb(tf.constant(X), tf.constant(Y)), Y)
+    fit(every)
+    assert_same_weights(every.classifier, expected)
+
+
+def test_validation_has_plain_gradients():
+    plain, every = (trainer_of(classifier(), relu_window_share=s, validation_attack=PGD_3) for s in (0.0, 1.0))
+    losses = [trainer.evaluate(X, Y, batch_size=12, verbose=0, return_dict=True)["loss"] for trainer in (plain, every)]
+    assert losses[0] == losses[1]
+
+
+def test_windows_that_cannot_be():
+    def make(attack=PGD_3, model=None, **options):
+        return trainer_of(model or classifier(), attack, **{"relu_window_share": 0.5, **options})
+
+    for share in (-0.1, 1.5):
+        with pytest.raises(ValueError, match=f"relu_window_share must be from 0 to 1, got {share}"):
+            make(relu_window_share=share)
+    with pytest.raises(ValueError, match="relu_window_share must be 0 with attack_batch_norm='batch'"):
+        make(attack_batch_norm="batch")
+    with pytest.raises(ValueError, match="relu_window_share must be 0 in other norms than linf, got 'l2'"):
+        make(PGD(ThreatModel("l2", 1.0), 2, 0.5))
+    with pytest.raises(ValueError, match="relu_window needs a classifier"):
+        make(model=keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(3)]))
+    make(attack=None)
+
+
 # Two devices.
 
 TWO_DEVICES = """

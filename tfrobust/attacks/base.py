@@ -90,6 +90,12 @@ def require_classes(logits) -> None:
         raise ValueError(f"classifier must return logits [B, K] of two classes or more, got {shape or type(logits)}")
 
 
+def for_step(logits_fn: LogitsFn, length) -> LogitsFn:
+    """`logits_fn` for the gradient of a step of this length, in the norm's units: some functions look as far as that,
+    see `relu_windows.StepWindow`; any other is as it is."""
+    return logits_fn.for_step(length) if hasattr(logits_fn, "for_step") else logits_fn
+
+
 def input_gradient(logits_fn: LogitsFn, loss: LossFn, x: tf.Tensor, y) -> tf.Tensor:
     """Gradient of each example's own loss with respect to its pixels, of the shape and dtype of x [B, H, W, C].
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn, checked_examples, input_gradient, require
+from tfrobust.attacks.base import LogitsFn, checked_examples, for_step, input_gradient, require
 from tfrobust.shapes import choose, has_nan
 from tfrobust.threat_models import ThreatModel
 
@@ -152,7 +152,7 @@ class PGD:
         """
 
         def body(step, x_adv):
-            gradient = input_gradient(logits_fn, self.loss, x_adv, y)
+            gradient = input_gradient(for_step(logits_fn, self._length(step)), self.loss, x_adv, y)
             return step + 1, self.advance(x, x_adv, gradient, step)
 
         loop = tf.while_loop(
@@ -166,10 +166,14 @@ class PGD:
 
     def advance(self, x: tf.Tensor, x_adv: tf.Tensor, gradient: tf.Tensor, step) -> tf.Tensor:
         """The iterate behind `x_adv`, where the loss has this gradient, in step 0, 1, ...; all [B, H, W, C]."""
-        size = self.step_size
-        if self.step_decay < 1:
-            size *= tf.cast(tf.pow(self.step_decay, tf.cast(step, tf.float32)), x.dtype)
-        return self.threat.project(x_adv + self.threat.steepest_ascent(gradient, size), x)
+        length = tf.cast(self._length(step), x.dtype)
+        return self.threat.project(x_adv + self.threat.steepest_ascent(gradient, length), x)
+
+    def _length(self, step):
+        if self.step_decay == 1:
+            return self.step_size
+        decay = tf.pow(self.step_decay, tf.cast(step, tf.float32))
+        return self.step_size * (tf.cast(decay, self.step_size.dtype) if tf.is_tensor(self.step_size) else decay)
 
     def _run(self, logits_fn, x, y, seed):
         return self.run_from(logits_fn, x, y, self.start(x, seed))

@@ -5,7 +5,7 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from tfrobust import seeds
+from tfrobust import relu_windows, seeds
 from tfrobust.attacks.base import Attack, scaled
 from tfrobust.checks import require_integer, require_logits
 from tfrobust.pixels import as_value_error
@@ -58,11 +58,15 @@ class AdversarialTrainer(keras.Model):
         original for CIFAR10. With "batch" the attack runs on the classifier itself, in float32.
       precision: of the attack and of the training pass, see `precision.AttackTwin`. Weights, their updates and the
         classifier itself are float32 whatever it is.
+      relu_window_share: the part of the images whose gradients, at each step of a PGD in linf, look as far beyond the
+        thresholds of the first ReLU as the step is long; 0 for plain gradients, which `validation_attack` always has.
+        See `relu_windows.StepWindow`.
 
     Raises:
       ValueError: for a negative `epsilon_warmup_steps`, `natural_accuracy_every` or `weight_decay`, a `clean_weight`
-        that is not from 0 to 1, an `attack_batch_norm` of another name, a seed that is no integer from 0 up, what is no
-        attack, or a classifier that ends in a softmax.
+        or `relu_window_share` that is not from 0 to 1, windows for another norm than linf, with
+        `attack_batch_norm="batch"` or for a classifier that does not begin with a ReLU, an `attack_batch_norm` of
+        another name, a seed that is no integer from 0 up, what is no attack, or a classifier that ends in a softmax.
     """
 
     # Names of metrics that have no value in evaluation.
@@ -81,6 +85,7 @@ class AdversarialTrainer(keras.Model):
         validation_attack: Attack | None = None,
         attack_batch_norm: Literal["inference", "batch"] = "inference",
         precision: Precision = "auto",
+        relu_window_share: float = 0.0,
     ):
         super().__init__(name="adversarial_trainer")
         for name, value in (
@@ -108,11 +113,24 @@ class AdversarialTrainer(keras.Model):
         self.clean_weight = clean_weight
         self.validation_attack = validation_attack
         self.attack_batch_norm = attack_batch_norm
-        self.twin = AttackTwin(classifier, precision)
+        window = self._window(attack, attack_batch_norm, relu_window_share)
+        self.twin = AttackTwin(classifier, precision, window)
         if natural_accuracy_every:
             self.natural_accuracy = _MeanOrNaN(name="natural_accuracy")
         # There is nothing else to build, and callbacks that restore weights ask.
         self.built = classifier.built
+
+    @staticmethod
+    def _window(attack, attack_batch_norm, share):
+        if not 0 <= share <= 1:
+            raise ValueError(f"relu_window_share must be from 0 to 1, got {share!r}")
+        if not share or attack is None:
+            return None
+        if attack_batch_norm == "batch":
+            raise ValueError("relu_window_share must be 0 with attack_batch_norm='batch', which attacks without a twin")
+        if attack.threat.norm != "linf":
+            raise ValueError(f"relu_window_share must be 0 in other norms than linf, got {attack.threat.norm!r}")
+        return relu_windows.StepWindow(share)
 
     def __setattr__(self, name, value):
         # Keras keeps the compiled steps, which have read what decides them.
@@ -221,7 +239,9 @@ class AdversarialTrainer(keras.Model):
         """Loss and metrics of a batch, as in `train_step`, under `validation_attack` if there is one."""
         x, y, sample_weight = inputs.unpacked(data)
         if self.validation_attack is not None:
-            x = self.validation_attack(self.twin.logits_fn(), x, y, seed=seeds.fold_in(self.seed, VALIDATION))
+            logits_fn = self.twin.logits_fn()
+            # A function that no attack tells of its steps, and so has plain gradients.
+            x = self.validation_attack(lambda x: logits_fn(x), x, y, seed=seeds.fold_in(self.seed, VALIDATION))
         logs = super().test_step((x, y, sample_weight))
         # They are measured in training only.
         return {name: value for name, value in logs.items() if name not in self.training_metrics}
