@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrobust import losses, precision, relu_windows
+from tfrobust import classifier_fronts, losses, precision, relu_windows
 from tfrobust.attacks.apgd import apgd_ce
 from tfrobust.attacks.base import for_step, input_gradient
 from tfrobust.attacks.pgd import PGD
@@ -84,8 +84,8 @@ def test_share_of_the_gradient_that_passes():
         return tape.gradient(values, z).numpy().ravel()
 
     np.testing.assert_array_equal(passed(tf.constant([[2.0]])), [0, 0, 0.25, 0.5, 0.75, 1, 1])
-    # Of no width, and where none is set, it is the ReLU's, but for 0 itself.
-    np.testing.assert_array_equal(np.delete(passed(tf.constant([[0.0]])), 3), [0, 0, 0, 1, 1, 1])
+    # Of no width, and where none is set, it is the ReLU's.
+    np.testing.assert_array_equal(passed(tf.constant([[0.0]])), [0, 0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(passed(None), [0, 0, 0, 0, 1, 1, 1])
 
 
@@ -157,20 +157,27 @@ def test_an_attack_draws_anew_at_every_step_and_alike_in_every_batch():
     model = staircase(*FRONTS["a layer"]())
     images = np.random.default_rng(0).random((6, 4, 4, 1), dtype=np.float32)
     labels = np.zeros(6, np.int64)
-    results = [
-        evaluate(
-            model,
-            images,
-            labels,
-            {"APGD": apgd_ce(LINF)},
-            seed=0,
-            precision="float32",
-            relu_window=0.6,
-            batch_size=batch_size,
-        ).x_adv
-        for batch_size in (6, 4)
-    ]
-    np.testing.assert_allclose(*results, atol=1e-6)
+
+    def attacked(relu_window, batch_size):
+        options = {"seed": 0, "precision": "float32", "relu_window": relu_window, "batch_size": batch_size}
+        return evaluate(model, images, labels, {"APGD": apgd_ce(LINF)}, **options).x_adv
+
+    np.testing.assert_allclose(attacked(0.6, 6), attacked(0.6, 4), atol=1e-6)
+    assert np.abs(attacked(0.6, 6) - attacked(0.0, 6)).max() > 0.01
+
+    drawn = []
+    keras.utils.set_random_seed(0)
+    slope = keras.Sequential([keras.Input((4, 4, 1)), layers.Conv2D(2, 1, activation="relu"), *model.layers[-2:]])
+    logits_fn = precision.AttackTwin(slope, "float32", RandomWindow(0.6)).logits_fn()
+
+    def recording(x):
+        drawn.append(relu_windows.fraction_of(x).numpy())
+        return logits_fn(x)
+
+    x = tf.constant(0.3 + 0.4 * images)
+    for _ in range(5):
+        x += 0.05 * tf.sign(input_gradient(recording, losses.cross_entropy, x, labels))
+    assert len({float(step[0]) for step in drawn}) == 5
 
 
 @pytest.mark.parametrize("size", [-0.1, 0, float("nan"), float("inf")])
@@ -185,22 +192,72 @@ def test_a_share_that_is_none_is_named(share):
         StepWindow(share)
 
 
-def other_fronts():
-    return {
-        "normalised": [layers.Conv2D(2, 1), layers.BatchNormalization(), layers.ReLU()],
-        "leaky": [layers.Conv2D(2, 1), layers.LeakyReLU()],
-        "leaky by an argument": [layers.Conv2D(2, 1), layers.ReLU(negative_slope=0.1)],
-        "another activation": [layers.Conv2D(2, 1, activation="tanh"), layers.ReLU()],
-        "none": [layers.Conv2D(2, 1)],
-    }
+OTHER_FRONTS = {
+    "normalised": lambda: [layers.Conv2D(2, 1), layers.BatchNormalization(), layers.ReLU()],
+    "leaky": lambda: [layers.Conv2D(2, 1), layers.LeakyReLU()],
+    "leaky by an argument": lambda: [layers.Conv2D(2, 1), layers.ReLU(negative_slope=0.1)],
+    "another activation": lambda: [layers.Conv2D(2, 1, activation="tanh"), layers.ReLU()],
+    "another convolution": lambda: [layers.Conv2D(2, 1), layers.Conv2D(2, 1, activation="relu")],
+    "channels first": lambda: [layers.Conv2D(2, 1, data_format="channels_first", activation="relu")],
+    "a layer that Keras does not know": lambda: [layers.Lambda(lambda x: x), layers.Conv2D(2, 1, activation="relu")],
+    "a convolution that is not copied": lambda: [
+        layers.Conv2D(2, 1, activation="relu", kernel_regularizer=lambda kernel: 0.0)
+    ],
+    "none": lambda: [layers.Conv2D(2, 1)],
+}
 
 
-@pytest.mark.parametrize("front", other_fronts())
+@pytest.mark.parametrize("front", OTHER_FRONTS)
 def test_a_classifier_that_begins_otherwise_is_named(front):
-    model = keras.Sequential([keras.Input((4, 4, 1)), *other_fronts()[front], layers.Flatten(), layers.Dense(2)])
-    with pytest.raises(ValueError, match="relu_window needs a classifier that begins with a convolution or dense"):
+    model = keras.Sequential([keras.Input((4, 4, 1)), *OTHER_FRONTS[front](), layers.Flatten(), layers.Dense(2)])
+    with pytest.raises(ValueError, match="windows need a classifier that Keras can clone and that begins with a conv"):
         precision.AttackTwin(model, "float32", RandomWindow(0.6))
     precision.AttackTwin(model, "float32")
+
+
+def test_a_subclass_that_cannot_be_cloned_is_named():
+    class Subclass(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = layers.Conv2D(2, 1, activation="relu"), layers.Dense(2)
+
+        def call(self, x):
+            return self.last(layers.Flatten()(self.first(x)))
+
+    model = Subclass()
+    model(tf.zeros([1, 4, 4, 1]))
+    with pytest.raises(ValueError, match="windows need a classifier that Keras can clone"):
+        precision.AttackTwin(model, "float32", RandomWindow(0.6))
+
+
+def test_a_relu_that_is_used_twice_is_named():
+    inputs, relu = keras.Input((4, 4, 1)), layers.ReLU()
+    x = relu(layers.Conv2D(2, 1)(relu(layers.Conv2D(2, 1)(inputs))))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    with pytest.raises(ValueError, match="windows need a classifier"):
+        precision.AttackTwin(model, "float32", RandomWindow(0.6))
+
+
+@pytest.mark.parametrize("scale", [255.0, [255.0, 50.0]])
+def test_windows_are_in_the_units_of_pixels(scale):
+    def model(*first):
+        keras.utils.set_random_seed(0)
+        return keras.Sequential(
+            [keras.Input((4, 4, 2)), *first, layers.Conv2D(3, 2), layers.ReLU(), layers.Flatten(), layers.Dense(2)]
+        )
+
+    plain, scaled = model(), model(layers.Rescaling(scale))
+    kernel, bias = plain.layers[0].get_weights()
+    scaled.layers[1].set_weights([kernel / np.reshape(scale, [-1, 1]), bias])
+    x = tf.constant(np.random.default_rng(0).random((3, 4, 4, 2), dtype=np.float32))
+    gradients = [
+        input_gradient(
+            precision.AttackTwin(m, "float32", window).logits_fn(), losses.cross_entropy, x, tf.constant([0, 1, 0])
+        )
+        for m, window in ((plain, RandomWindow(0.6)), (scaled, RandomWindow(0.6)), (plain, None))
+    ]
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-5)
+    assert np.abs(gradients[2] - gradients[0]).max() > 1e-2
 
 
 def test_a_function_has_no_relu_to_look_for():
@@ -211,7 +268,7 @@ def test_a_function_has_no_relu_to_look_for():
 
 def test_dense_layers_and_small_networks_begin_so_too(tmp_path):
     dense = keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(3, activation="relu")])
-    assert relu_windows.first_relu(dense) == (dense.layers[-1], dense.layers[-1])
+    assert classifier_fronts.front(dense)[:2] == (dense.layers[-1], dense.layers[-1])
     small.capacity_cnn(seed=0, scale=2).save(tmp_path / "small.keras")
     loaded = keras.models.load_model(tmp_path / "small.keras")
     for model in (loaded, challenge_cnn(seed=0)):

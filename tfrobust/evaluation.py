@@ -95,7 +95,7 @@ def evaluate(
     if on_clean:
         on_clean(clean, time.perf_counter() - start)
     if state is not None:
-        settings = (seed, precision, only_standing, *([relu_window] if relu_window else []))
+        settings = (seed, precision, only_standing, *([float(relu_window)] if relu_window else []))
         state.open(fingerprint(images, labels, logits, attacks, gradient_fn, settings))
         state.resume(progress)
     skipped = []

@@ -141,7 +141,8 @@ class EvaluationState:
             raise ValueError(f"state must be a file that an evaluation has saved, got {self._path}") from error
         if found != fingerprint:
             raise ValueError(
-                f"state {self._path} is that of another evaluation (other images, model, attacks, seed or precision): "
+                f"state {self._path} is that of another evaluation (other images, model, attacks, seed, precision or "
+                "windows): "
                 "delete it or name another file"
             )
 

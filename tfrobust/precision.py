@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfrobust import relu_windows, seeds
+from tfrobust import classifier_fronts, relu_windows, seeds
 from tfrobust.fast_convolution import FastInputGradientConv2D
 
 if TYPE_CHECKING:  # `attacks.transfer` needs this module
@@ -81,7 +81,7 @@ class AttackTwin:
       classifier: a built keras.Model. One that Keras cannot clone (a subclass, a loaded SavedModel) is used as it is.
       precision: see `resolve`.
       window: how far the gradient of the first ReLU looks beyond its threshold, if it does: see `relu_windows`. For
-        `logits_fn` only; what is trained has its own gradient. A pixel is what the first layer with weights gets.
+        `logits_fn` only; what is trained has its own gradient.
 
     Raises:
       ValueError: for another precision, or a window for a classifier without such a ReLU.
@@ -96,8 +96,12 @@ class AttackTwin:
         self.precision = resolve(precision)
         self._classifier = classifier
         self._window, self._relu = window, relu_windows.WindowedReLU()
-        self._first, rectified = relu_windows.first_relu(classifier) if window else (None, None)
-        self._clone = _clone(classifier, self.precision, {id(rectified): self._relu} if window else {})
+        self._front = classifier_fronts.front(classifier) if window else None
+        self._clone = _clone(classifier, self.precision, {id(self._front.relu): self._relu} if window else {})
+        # Some layers are used as they are, and so is a classifier that cannot be cloned.
+        layers = self._clone.layers if self._clone else []
+        if window and not any(getattr(layer, "activation", None) is self._relu for layer in layers):
+            raise classifier_fronts.does_not_fit(classifier)
         if self._clone is None or not any(_is_bfloat16(layer) for layer in self._clone.layers):
             self.precision = "float32"
         if self._clone is not None:
@@ -125,8 +129,7 @@ class AttackTwin:
 
         if self._window is None:
             return logits
-        kernel = tf.convert_to_tensor(self._first.kernel)
-        return relu_windows.WindowedLogits(logits, self._relu, kernel, self._window)
+        return relu_windows.WindowedLogits(logits, self._relu, self._front.kernel(), self._window)
 
     def training_logits(self, x: tf.Tensor, seed) -> tf.Tensor:
         """The logits in training mode, [B, K] float32: differentiable with respect to the classifier's weights, whose

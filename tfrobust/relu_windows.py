@@ -21,10 +21,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-import keras
 import tensorflow as tf
-
-_POOLINGS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
 
 
 class WindowedReLU:
@@ -45,14 +42,14 @@ class WindowedReLU:
             return tf.nn.relu(z)
         between = [1] * (len(z.shape) - 2)
         width = tf.reshape(self.half_width, [-1, *between, self.half_width.shape[-1]])
-        # Of a filter of zeros, or a number drawn, that is 0.
-        width = tf.cast(tf.maximum(width, 1e-6), z.dtype)
+        width = tf.cast(width, z.dtype)
 
         @tf.custom_gradient
         def relu(z):
             def gradient(upstream):
-                share = tf.clip_by_value((z / width + 1) / 2, tf.zeros([], z.dtype), tf.ones([], z.dtype))
-                return upstream * share
+                share = (tf.math.divide_no_nan(z, width) + 1) / 2
+                share = tf.clip_by_value(share, tf.zeros([], z.dtype), tf.ones([], z.dtype))
+                return upstream * tf.where(width > 0, share, tf.cast(z > 0, z.dtype))
 
             return tf.nn.relu(z), gradient
 
@@ -103,7 +100,9 @@ class StepWindow:
 
     def half_widths(self, x: tf.Tensor, step_length) -> tf.Tensor | None:
         """In pixel units, [B] for the images x [B, H, W, C]; None for an attack that does not tell of its steps."""
-        return None if step_length is None else tf.where(fraction_of(x) < self.share, step_length, 0.0)
+        if step_length is None:
+            return None
+        return tf.where(fraction_of(x) < self.share, tf.cast(step_length, tf.float32), 0.0)
 
 
 class WindowedLogits:
@@ -112,7 +111,7 @@ class WindowedLogits:
     Args:
       logits_fn: [B, H, W, C] -> [B, K], which calls `relu`.
       relu: its first ReLU.
-      kernel: of the layer before that, float [..., F].
+      kernel: what comes before that multiplies pixels with, float [..., F]; see `classifier_fronts.Front`.
       window: how far to look.
       step_length: of the step that the gradient is for, in pixel units; None where it is not known.
     """
@@ -146,54 +145,21 @@ class WindowedLogits:
 
 
 def fraction_of(x: tf.Tensor) -> tf.Tensor:
-    """A number in [0, 1) for each image [B, H, W, C], as good as random: another one for another image, however near.
+    """A number in [0, 1) for each image [B, H, W, C], as good as random: another one wherever an attack moves it.
 
-    It is a hash of the pixels' bits. An attack, which moves the image at every step, so draws anew at every step.
+    It is a hash of the sum of the pixels' bits. An attack, which moves the image at every step, so draws anew at every
+    step, and no image's number depends on its batch mates; but where rounding moves it a little, its number is another.
     """
     x = tf.convert_to_tensor(x)
-    bits = tf.bitcast(tf.cast(x, tf.float32), tf.int32)
-    # Sums and products of integers wrap around. Odd factors with bits all over mix low bits into high ones.
-    mixed = tf.reduce_sum(bits, axis=list(range(1, x.shape.rank))) * -1640531535
-    mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, 15)) * 739982445
+    # In integers of 64 bits, for which GPUs have kernels, of which the lower 32 count.
+    bits = tf.cast(tf.bitcast(tf.cast(x, tf.float32), tf.int32), tf.int64)
+    total = tf.reduce_sum(bits, axis=list(range(1, x.shape.rank)))
+    # Odd factors with bits all over mix low bits into high ones.
+    mixed = _lower_half(total * 2654435761)
+    mixed = _lower_half(tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, 15)) * 739982445)
     return tf.cast(tf.bitwise.bitwise_and(tf.bitwise.right_shift(mixed, 12), 0xFFFF), tf.float32) / 2.0**16
 
 
-def first_relu(classifier: keras.Model) -> tuple[keras.layers.Layer, keras.layers.Layer]:
-    """The first layer with a kernel, a convolution or dense layer, and the layer whose activation is its ReLU: itself,
-    or one behind it with at most poolings between them, which keep the thresholds where they are.
-
-    Raises:
-      ValueError: for a classifier that does not begin so.
-    """
-    layers = list(getattr(classifier, "layers", []))
-    weighted = next((layer for layer in layers if layer.weights), None)
-    if type(weighted) in (keras.layers.Conv2D, keras.layers.Dense):
-        if _is_relu(weighted):
-            return weighted, weighted
-        at = weighted
-        while getattr(at, "activation", None) in (None, keras.activations.linear):
-            following = [layer for layer in layers if _is_behind(layer, at)]
-            if len(following) != 1:
-                break
-            at = following[0]
-            if _is_relu(at):
-                return weighted, at
-            if type(at) not in _POOLINGS:
-                break
-    raise ValueError(
-        "relu_window needs a classifier that begins with a convolution or dense layer and its ReLU, at most poolings "
-        f"between them, got {getattr(classifier, 'name', classifier)!r}"
-    )
-
-
-def _is_relu(layer):
-    if type(layer) is keras.layers.ReLU:
-        return layer.max_value is None and not layer.negative_slope and not layer.threshold
-    return getattr(layer, "activation", None) is keras.activations.relu
-
-
-def _is_behind(layer, other):
-    try:
-        return layer.input._keras_history.operation is other
-    except (AttributeError, ValueError):  # of an InputLayer, or of several inputs
-        return False
+def _lower_half(number):
+    """The lower 32 bits of an int64 as a number of 32 bits with a sign."""
+    return tf.cast(tf.cast(number, tf.int32), tf.int64)

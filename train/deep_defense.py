@@ -94,6 +94,8 @@ class DeepDefenseTask(session.Task):
             if not common.CLEAN_WEIGHT.value:
                 raise ValueError("clean_weight must be above 0 beside FGSM: --clean_weight=0.5 is Goodfellow et al.'s")
             self._attack = fgsm(eval_common.threat_model())
+        elif common.RELU_WINDOW_SHARE.value:
+            raise ValueError("relu_window_share is for --method=adv_train_2 and --combine_adversarial")
         elif common.CLEAN_WEIGHT.value:
             raise ValueError("clean_weight is for --method=adv_train_2 and --combine_adversarial")
 

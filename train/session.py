@@ -209,6 +209,8 @@ def fit(task: Task, trainer, train, test, saved, model_dir: pathlib.Path, start_
     for stale in (MODEL_FILE, "report.json"):
         (model_dir / stale).unlink(missing_ok=True)
     attack = describe(trainer.attack) if trainer.attack else "natural images"
+    if trainer.attack and common.RELU_WINDOW_SHARE.value:
+        attack += f", {common.RELU_WINDOW_SHARE.value:.0%} of them through windows as wide as each step"
     size, precision = optimizer_flags.BATCH_SIZE.value, trainer.twin.precision
     replicas = trainer.distribute_strategy.num_replicas_in_sync
     devices = f" on {replicas} replicas" if replicas > 1 else ""

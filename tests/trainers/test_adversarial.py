@@ -298,7 +298,7 @@ def test_windows_that_cannot_be():
         make(attack_batch_norm="batch")
     with pytest.raises(ValueError, match="relu_window_share must be 0 in other norms than linf, got 'l2'"):
         make(PGD(ThreatModel("l2", 1.0), 2, 0.5))
-    with pytest.raises(ValueError, match="relu_window needs a classifier"):
+    with pytest.raises(ValueError, match="windows need a classifier"):
         make(model=keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(3)]))
     make(attack=None)
 

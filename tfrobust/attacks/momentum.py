@@ -11,7 +11,7 @@ import numbers
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn, checked_examples, input_gradient
+from tfrobust.attacks.base import LogitsFn, checked_examples, for_step, input_gradient
 from tfrobust.attacks.pgd import PGD
 from tfrobust.shapes import largest, sum_l1
 from tfrobust.threat_models import ThreatModel
@@ -69,7 +69,7 @@ class MomentumPGD:
         x_adv = self.threat.random_start(x, seeds.fold_in(seed, 0)) if self.random_start else x
 
         def body(step, x_adv, accumulated):
-            gradient = input_gradient(logits_fn, self.loss, x_adv, y)
+            gradient = input_gradient(for_step(logits_fn, self.step_size), self.loss, x_adv, y)
             accumulated = self.decay * accumulated + _unit_l1(gradient)
             x_adv = self.threat.project(x_adv + self.threat.steepest_ascent(accumulated, self.step_size), x)
             return step + 1, x_adv, accumulated

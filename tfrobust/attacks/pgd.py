@@ -166,7 +166,8 @@ class PGD:
 
     def advance(self, x: tf.Tensor, x_adv: tf.Tensor, gradient: tf.Tensor, step) -> tf.Tensor:
         """The iterate behind `x_adv`, where the loss has this gradient, in step 0, 1, ...; all [B, H, W, C]."""
-        length = tf.cast(self._length(step), x.dtype)
+        length = self._length(step)
+        length = tf.cast(length, x.dtype) if tf.is_tensor(length) else length
         return self.threat.project(x_adv + self.threat.steepest_ascent(gradient, length), x)
 
     def _length(self, step):

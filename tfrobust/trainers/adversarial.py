@@ -59,8 +59,8 @@ class AdversarialTrainer(keras.Model):
       precision: of the attack and of the training pass, see `precision.AttackTwin`. Weights, their updates and the
         classifier itself are float32 whatever it is.
       relu_window_share: the part of the images whose gradients, at each step of a PGD in linf, look as far beyond the
-        thresholds of the first ReLU as the step is long; 0 for plain gradients, which `validation_attack` always has.
-        See `relu_windows.StepWindow`.
+        thresholds of the first ReLU as the step is long; 0 for plain gradients, which `validation_attack` and attacks
+        of other kinds always have. See `relu_windows.StepWindow`. Not to be changed later, nor the attack's norm.
 
     Raises:
       ValueError: for a negative `epsilon_warmup_steps`, `natural_accuracy_every` or `weight_decay`, a `clean_weight`
