@@ -202,6 +202,7 @@ def test_all_terms_that_are_not_finite_are_named():
         (["--reference={reference}", "--loss_reduction=sum"], "loss_reduction must be mean for Deep Defense"),
         (["--reference={reference}", "--method=adv_train_2"], "clean_weight must be above 0 beside FGSM"),
         (["--reference={reference}", "--clean_weight=0.5"], "clean_weight is for --method=adv_train_2 and"),
+        (["--reference={reference}", "--relu_window_share=0.5"], "relu_window_share is for --method=adv_train_2 and"),
         (["--reference={reference}", "--regularized_layers=flatten"], "layers must be some of those with weights"),
         (["--reference={reference}", "--step_size_schedule=[[0, 0.1]]"], "exclude each other"),
     ],
