@@ -7,6 +7,7 @@ from typing import Any
 from absl import flags
 
 from tfrobust import deep_defense_tables, madry_tables
+from tfrobust.reports import gradient_words
 
 MARKDOWN = flags.DEFINE_string("markdown", None, "Write the table to this Markdown file.")
 
@@ -121,8 +122,10 @@ def _results(report):
 
 def _settings(report):
     threat = report["threat_model"]
+    # Reports of earlier versions do not tell of windows.
+    gradients = gradient_words(report["precision"], report.get("relu_window", 0))
     return (
         f"{report['num_examples']:,} test examples of {report['flags']['dataset']}, {threat['norm']} epsilon "
-        f"{threat['epsilon']:g}, seed {report['seed']}, attack gradients in {report['precision']}, predictions in "
+        f"{threat['epsilon']:g}, seed {report['seed']}, attack gradients in {gradients}, predictions in "
         "float32."
     )

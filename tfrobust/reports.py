@@ -72,8 +72,7 @@ class Report:
     @property
     def gradients(self) -> str:
         """What the attacks' gradients are, in words."""
-        windows = f" through ReLU windows up to {self.relu_window:g}" if self.relu_window else ""
-        return f"{self.precision}{windows}"
+        return gradient_words(self.precision, self.relu_window)
 
     def as_json(self) -> dict:
         """Everything but the arrays, as plain dicts, lists and numbers."""
@@ -82,3 +81,8 @@ class Report:
         threat_model = {**dataclasses.asdict(self.threat_model), "bounds": list(self.threat_model.bounds)}
         attacks = [dataclasses.asdict(attack) for attack in self.attacks]
         return {**fields, "threat_model": threat_model, "attacks": attacks, "skipped": list(self.skipped)}
+
+
+def gradient_words(precision: str, relu_window: float) -> str:
+    """What the gradients of attacks are: their precision, and windows if there are any."""
+    return f"{precision} through ReLU windows up to {relu_window:g}" if relu_window else precision

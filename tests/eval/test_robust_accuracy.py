@@ -67,7 +67,8 @@ def test_keras_file_and_saved_model_give_the_same_report(models, tmp_path):
 def test_gradients_through_windows_are_told(models, tmp_path, capsys):
     arguments = [f"--model={models / 'model.keras'}", "--epsilon=0.1", "--num_examples=20", "--precision=float32"]
     output = tmp_path / "r.json"
-    call(*arguments, "--relu_window=0.2", f"--output={output}")
+    call(*arguments, "--relu_window=0.2", f"--output={output}", f"--markdown={tmp_path / 'r.md'}")
+    assert "attack gradients in float32 through ReLU windows up to 0.2," in (tmp_path / "r.md").read_text()
     assert "attack gradients in float32 through ReLU windows up to 0.2, predictions" in capsys.readouterr().out
     report = json.loads(output.read_text())
     assert report["relu_window"] == 0.2
