@@ -60,7 +60,7 @@ def evaluate(
       precision: of the attacks' gradients; see `precision.AttackTwin`. "auto" takes bfloat16 only where it leads
         attacks the same way, see `gradient_agreement`. Not used where `classifier` is no keras.Model.
       relu_window: 0, or how far in pixel units the attacks' gradients look beyond the threshold of the first ReLU;
-        with twice epsilon they see all that a pixel can do. See `relu_windows`.
+        with twice epsilon they see all that a pixel can do. See `relu_windows`. A rounding error draws another width.
       only_standing: attack only what every attack before has left standing, as AutoAttack does. The worst case is the
         same, and cheaper; the accuracy under a later attack alone is not known then.
       state: where the evaluation is saved as it goes, and resumed from.
