@@ -85,7 +85,7 @@ def test_what_each_example_fell_to():
     np.testing.assert_array_equal(report.fell_to, [STANDING, STANDING, 0, 1, STANDING, STANDING, NATURAL])
     assert set(report.as_json()) == {
         *("clean_accuracy", "clean_loss", "robust_accuracy", "num_examples", "seed", "precision", "threat_model"),
-        *("attacks", "skipped"),
+        *("attacks", "skipped", "relu_window"),
     }
 
 
