@@ -62,6 +62,27 @@ def front(classifier: keras.Model) -> Front:
     raise does_not_fit(classifier)
 
 
+def first_block(classifier: keras.Model) -> list[keras.layers.Layer]:
+    """From the first convolution to the second, both plain, with the ReLU and poolings between them, each behind the
+    other and called once; [] of a classifier that does not begin so."""
+    try:
+        begin = front(classifier)
+    except ValueError:
+        return []
+    block, seen_relu = [begin.weighted], begin.relu is begin.weighted
+    while len(block) == 1 or type(block[-1]) is not keras.layers.Conv2D:
+        following = [layer for layer in classifier.layers if _is_behind(layer, block[-1])]
+        if len(following) != 1 or _calls(classifier, following[0]) > 1:
+            return []
+        block += following
+        seen_relu |= block[-1] is begin.relu
+        if block[-1] is not begin.relu and type(block[-1]) not in (*_POOLINGS, keras.layers.Conv2D):
+            return []
+    plain = all(type(i) is keras.layers.Conv2D and i.groups == 1 for i in (block[0], block[-1]))
+    last = all(getattr(layer, "data_format", "channels_last") == "channels_last" for layer in block)
+    return block if plain and last and seen_relu else []
+
+
 def does_not_fit(classifier) -> ValueError:
     """The error for a classifier whose first ReLU cannot be looked through."""
     return ValueError(

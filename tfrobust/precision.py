@@ -3,8 +3,9 @@
 A twin shares the classifier's weights and differs in two ways:
 
 - **Precision.** With "bfloat16" the layers between the first convolution and the logits compute in bfloat16. The first
-  convolution and the logits stay in float32: rounding the input or the logits makes a measurably weaker attack. For
-  some classifiers that is not enough, and evaluations find out: `gradient_agreement`.
+  convolution and the logits stay in float32: rounding the input or the logits makes a measurably weaker attack. Where
+  first filters are parallel, their gradients are summed before they are rounded (`parallel_filters`). For some
+  classifiers that may not be enough, and evaluations find out: `gradient_agreement`.
 - **The first convolution's input gradient** is computed as a strided convolution that makes a block of pixels at once
   (`fast_convolution`): several times faster on a CPU, where one to four output channels leave the vector units idle.
 
@@ -15,15 +16,13 @@ from __future__ import annotations
 
 import functools
 import pathlib
-import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from tfrobust import classifier_fronts, relu_windows, seeds
-from tfrobust.fast_convolution import FastInputGradientConv2D
+from tfrobust import classifier_fronts, relu_windows, seeds, twin_layers
 
 if TYPE_CHECKING:  # `attacks.transfer` needs this module
     from tfrobust.attacks.base import LogitsFn
@@ -31,24 +30,6 @@ if TYPE_CHECKING:  # `attacks.transfer` needs this module
 Window = relu_windows.RandomWindow | relu_windows.StepWindow
 Precision = Literal["auto", "float32", "bfloat16"]
 
-# Layers that are what their configuration and weights say; any other is used as it is.
-_COPIED_LAYERS = {
-    keras.layers.Activation,
-    keras.layers.Add,
-    keras.layers.AveragePooling2D,
-    keras.layers.BatchNormalization,
-    keras.layers.Conv2D,
-    keras.layers.Dense,
-    keras.layers.Dropout,
-    keras.layers.Flatten,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.LeakyReLU,
-    keras.layers.MaxPooling2D,
-    keras.layers.ReLU,
-    keras.layers.Rescaling,
-    keras.layers.Reshape,
-    keras.layers.ZeroPadding2D,
-}
 _BFLOAT16_CPU_FEATURES = {"avx512_bf16", "amx_bf16"}
 
 
@@ -82,6 +63,8 @@ class AttackTwin:
       precision: see `resolve`.
       window: how far the gradient of the first ReLU looks beyond its threshold, if it does: see `relu_windows`. For
         `logits_fn` only; what is trained has its own gradient.
+      parallel_filters: whether bfloat16 spares first filters that are parallel now, see `parallel_filters`. They cost a
+        tenth of an attack's time at most, and training against the stronger attack gains nothing.
 
     Raises:
       ValueError: for another precision, or a window for a classifier without such a ReLU.
@@ -92,27 +75,37 @@ class AttackTwin:
     The twin holds no weights of its own: it reads the classifier's whenever `logits_fn` is called.
     """
 
-    def __init__(self, classifier: keras.Model, precision: Precision = "auto", window: Window | None = None):
+    def __init__(
+        self,
+        classifier: keras.Model,
+        precision: Precision = "auto",
+        window: Window | None = None,
+        *,
+        parallel_filters: bool = True,
+    ):
         self.precision = resolve(precision)
         self._classifier = classifier
         self._window, self._relu = window, relu_windows.WindowedReLU()
         self._front = classifier_fronts.front(classifier) if window else None
-        self._clone = _clone(classifier, self.precision, {id(self._front.relu): self._relu} if window else {})
+        activations = {id(self._front.relu): self._relu} if window else {}
+        self._clone = twin_layers.copy_of(
+            classifier, self.precision, activations, on_gpu=_has_gpu(), turned=parallel_filters
+        )
         # Some layers are used as they are, and so is a classifier that cannot be cloned.
         layers = self._clone.layers if self._clone else []
         if window and not any(getattr(layer, "activation", None) is self._relu for layer in layers):
             raise classifier_fronts.does_not_fit(classifier)
-        if self._clone is None or not any(_is_bfloat16(layer) for layer in self._clone.layers):
+        if self._clone is None or not any(twin_layers.is_bfloat16(layer) for layer in self._clone.layers):
             self.precision = "float32"
         if self._clone is not None:
             # Layer by layer both have the same variables; which of them are trainable may change later.
             pairs = zip(self._clone.variables, classifier.variables, strict=True)
             self._source = {id(copy): original for copy, original in pairs}
-            dropouts = [layer for layer in self._clone.layers if _drops(layer)]
+            dropouts = [layer for layer in self._clone.layers if twin_layers.drops(layer)]
             self._dropout_states = {id(layer.seed_generator.state): i for i, layer in enumerate(dropouts)}
         # Losses that layers add while they compute would be lost in a copy.
         self._trains = self._clone is not None and all(
-            type(layer) in _COPIED_LAYERS | {keras.layers.InputLayer}
+            type(layer) in twin_layers.COPIED | {keras.layers.InputLayer}
             and getattr(layer, "activity_regularizer", None) is None
             for layer in classifier.layers
         )
@@ -205,71 +198,3 @@ def inference(classifier: keras.Model | LogitsFn) -> LogitsFn:
 
 def _has_gpu() -> bool:
     return bool(tf.config.list_logical_devices("GPU"))
-
-
-def _clone(classifier, precision, activations):
-    """The classifier's graph with layers of other precision, faster gradients and, by the id of a layer, other
-    `activations`; None where there is no graph."""
-    if not isinstance(classifier, keras.Sequential) and not hasattr(classifier, "operations"):
-        return None
-    # A subclass may do more in its `call` than its layers do.
-    if not type(classifier).call.__module__.startswith("keras."):
-        return None
-    layers = keras.layers
-    order = {id(layer): i for i, layer in enumerate(classifier.layers)}
-    weighted = [layer for layer in classifier.layers if isinstance(layer, layers.Conv2D | layers.Dense)]
-    if not weighted:
-        return None
-    first, last = order[id(weighted[0])], order[id(weighted[-1])]
-
-    def copy(layer):
-        if type(layer) not in _COPIED_LAYERS:
-            # The layer itself, in both models: it may hold a state, or have no configuration.
-            return layer
-        if isinstance(getattr(layer, "activation", None), layers.Layer):
-            # It may have weights of its own.
-            return layer
-        if getattr(layer, "quantization_mode", None):
-            # Its precision is what its weights were rounded to.
-            return layer
-        if isinstance(layer, layers.Dropout) and _drops(layer) != bool(layer.rate):
-            # Its rate has been changed, and a copy would have other variables.
-            return layer
-        try:
-            copied = altered(layer, layer.get_config())
-        except (TypeError, ValueError):  # an initializer or another part that Keras does not know by name
-            return layer
-        if isinstance(getattr(layer, "activation", None), types.FunctionType):
-            copied.activation = layer.activation
-        if activation := activations.get(id(layer)):
-            if hasattr(copied, "activation"):
-                copied.activation = activation
-            else:
-                copied = layers.Activation(activation, name=copied.name, dtype=copied.dtype_policy)
-        return copied
-
-    def altered(layer, config):
-        if isinstance(getattr(layer, "activation", None), types.FunctionType):
-            # By its name Keras would find its own of that name, or none.
-            config["activation"] = None
-        if layer is weighted[0] and not _has_gpu() and FastInputGradientConv2D.fits(layer):
-            # The logits, which are the result where no other layer has weights, stay in float32.
-            output_dtype = precision if first < last else "float32"
-            return FastInputGradientConv2D.from_config({**config, "output_dtype": output_dtype})
-        # Dropout draws numbers of its own precision, which in bfloat16 makes 0.203 of a rate of 0.2.
-        if precision == "bfloat16" and first < order[id(layer)] < last and not isinstance(layer, layers.Dropout):
-            # Batch normalisation keeps its statistics in float32: steps of a moving average vanish in bfloat16.
-            is_normalization = isinstance(layer, layers.BatchNormalization)
-            config["dtype"] = "mixed_bfloat16" if is_normalization else "bfloat16"
-        return type(layer).from_config(config)
-
-    return keras.models.clone_model(classifier, clone_function=copy)
-
-
-def _drops(layer):
-    """Whether it is a dropout that draws numbers."""
-    return type(layer) is keras.layers.Dropout and hasattr(layer, "seed_generator")
-
-
-def _is_bfloat16(layer):
-    return "bfloat16" in (layer.compute_dtype, getattr(layer, "output_dtype", None))

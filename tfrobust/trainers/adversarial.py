@@ -114,7 +114,7 @@ class AdversarialTrainer(keras.Model):
         self.validation_attack = validation_attack
         self.attack_batch_norm = attack_batch_norm
         window = self._window(attack, attack_batch_norm, relu_window_share)
-        self.twin = AttackTwin(classifier, precision, window)
+        self.twin = AttackTwin(classifier, precision, window, parallel_filters=False)
         if natural_accuracy_every:
             self.natural_accuracy = _MeanOrNaN(name="natural_accuracy")
         # There is nothing else to build, and callbacks that restore weights ask.

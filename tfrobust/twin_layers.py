@@ -1,0 +1,130 @@
+"""The layers of an attack twin: copies of a classifier's, each in a precision and with a gradient; see `precision`."""
+
+import types
+
+import keras
+
+from tfrobust import classifier_fronts
+from tfrobust.fast_convolution import FastInputGradientConv2D
+from tfrobust.parallel_filters import TurnedConv2D, parallel_pairs
+
+# Layers that are what their configuration and weights say; any other is used as it is.
+COPIED = {
+    keras.layers.Activation,
+    keras.layers.Add,
+    keras.layers.AveragePooling2D,
+    keras.layers.BatchNormalization,
+    keras.layers.Conv2D,
+    keras.layers.Dense,
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.LeakyReLU,
+    keras.layers.MaxPooling2D,
+    keras.layers.ReLU,
+    keras.layers.Rescaling,
+    keras.layers.Reshape,
+    keras.layers.ZeroPadding2D,
+}
+
+
+def copy_of(
+    classifier: keras.Model, precision: str, activations: dict[int, object], *, on_gpu: bool, turned: bool
+) -> keras.Model | None:
+    """The classifier's graph, with variables of its own, or None where there is no graph.
+
+    Args:
+      precision: "float32" or "bfloat16", of what lies between the first layer with weights and the last.
+      activations: by the id of a layer, the activation function that its copy has instead.
+      on_gpu: whether first convolutions keep Keras's gradient, which is slow on CPUs only.
+      turned: whether bfloat16 spares parallel first filters, see `parallel_filters`, if the classifier has some now.
+        The first block of such a classifier, up to its second convolution, is in float32.
+    """
+    if not isinstance(classifier, keras.Sequential) and not hasattr(classifier, "operations"):
+        return None
+    # A subclass may do more in its `call` than its layers do.
+    if not type(classifier).call.__module__.startswith("keras."):
+        return None
+    layers = keras.layers
+    order = {id(layer): i for i, layer in enumerate(classifier.layers)}
+    weighted = [layer for layer in classifier.layers if isinstance(layer, layers.Conv2D | layers.Dense)]
+    if not weighted:
+        return None
+    first, last = order[id(weighted[0])], order[id(weighted[-1])]
+    pairs, exact = _parallel_pairs(classifier, last) if turned and precision == "bfloat16" else (None, [])
+    copies = {}
+
+    def copy(layer):
+        if type(layer) not in COPIED:
+            # The layer itself, in both models: it may hold a state, or have no configuration.
+            return layer
+        if isinstance(getattr(layer, "activation", None), layers.Layer):
+            # It may have weights of its own.
+            return layer
+        if getattr(layer, "quantization_mode", None):
+            # Its precision is what its weights were rounded to.
+            return layer
+        if isinstance(layer, layers.Dropout) and drops(layer) != bool(layer.rate):
+            # Its rate has been changed, and a copy would have other variables.
+            return layer
+        try:
+            copied = altered(layer, layer.get_config())
+        except (TypeError, ValueError):  # an initializer or another part that Keras does not know by name
+            return layer
+        if isinstance(getattr(layer, "activation", None), types.FunctionType):
+            copied.activation = layer.activation
+        if activation := activations.get(id(layer)):
+            if hasattr(copied, "activation"):
+                copied.activation = activation
+            else:
+                copied = layers.Activation(activation, name=copied.name, dtype=copied.dtype_policy)
+        copies[id(layer)] = copied
+        return copied
+
+    def altered(layer, config):
+        if isinstance(getattr(layer, "activation", None), types.FunctionType):
+            # By its name Keras would find its own of that name, or none.
+            config["activation"] = None
+        if layer is weighted[0] and not on_gpu and FastInputGradientConv2D.fits(layer):
+            # The logits, which are the result where no other layer has weights, stay in float32.
+            output_dtype = precision if first < last and not exact else "float32"
+            return FastInputGradientConv2D.from_config({**config, "output_dtype": output_dtype})
+        if exact and layer is exact[-1]:
+            return TurnedConv2D(**config, pairs=pairs, kernel_before=lambda: copies.get(id(exact[0]), exact[0]).kernel)
+        if any(layer is other for other in exact):
+            return type(layer).from_config(config)
+        # Dropout draws numbers of its own precision, which in bfloat16 makes 0.203 of a rate of 0.2.
+        if precision == "bfloat16" and first < order[id(layer)] < last and not isinstance(layer, layers.Dropout):
+            # Batch normalisation keeps its statistics in float32: steps of a moving average vanish in bfloat16.
+            is_normalization = isinstance(layer, layers.BatchNormalization)
+            config["dtype"] = "mixed_bfloat16" if is_normalization else "bfloat16"
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(classifier, clone_function=copy)
+
+
+def _parallel_pairs(classifier, last):
+    """The pairs of parallel first filters and the layers from them to the second convolution; none of both where there
+    are no such filters, or where that convolution is the last layer with weights, which is in float32 anyway."""
+    block = classifier_fronts.first_block(classifier)
+    if not block or classifier.layers.index(block[-1]) >= last:
+        return None, []
+    if any(layer.compute_dtype != "float32" for layer in block):
+        return None, []
+    try:
+        kernel = block[0].kernel.numpy()
+    except (AttributeError, NotImplementedError):  # no value yet, while a graph is traced
+        return None, []
+    pairs = parallel_pairs(kernel)
+    return (pairs, block) if len(pairs) else (None, [])
+
+
+def drops(layer: keras.layers.Layer) -> bool:
+    """Whether it is a dropout that draws numbers."""
+    return type(layer) is keras.layers.Dropout and hasattr(layer, "seed_generator")
+
+
+def is_bfloat16(layer: keras.layers.Layer) -> bool:
+    """Whether anything that it computes is rounded."""
+    dtypes = (layer.compute_dtype, getattr(layer, "output_dtype", None))
+    return "bfloat16" in dtypes or isinstance(layer, TurnedConv2D)
