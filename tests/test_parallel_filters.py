@@ -9,7 +9,7 @@ from tfrobust import datasets, losses
 from tfrobust.attacks.base import input_gradient
 from tfrobust.attacks.pgd import PGD
 from tfrobust.models.mnist import challenge_cnn
-from tfrobust.parallel_filters import TurnedConv2D, parallel_pairs, turn
+from tfrobust.parallel_filters import ReflectedConv2D, parallel_groups, reflection
 from tfrobust.precision import AttackTwin
 from tfrobust.threat_models import ThreatModel
 from tfrobust.trainers.adversarial import AdversarialTrainer
@@ -17,32 +17,46 @@ from tfrobust.trainers.adversarial import AdversarialTrainer
 layers = keras.layers
 
 
-def test_pairs_are_each_others_nearest_and_point_the_same_way():
+def test_groups_point_the_same_way_and_weigh_alike_in_the_next_layer():
     a, b, c, d = np.eye(4)
-    filters = [a, b, -a, 0.3 * a, c, 0 * a, c + 0.1 * d, c + 0.3 * d, d, b + d]
-    kernel = np.stack(filters, axis=-1).reshape([2, 2, 1, 10])
-    # The seventh is nearer to the fifth than the eighth, which is left over; cosine 0.71 is not parallel.
-    np.testing.assert_array_equal(parallel_pairs(kernel), [[0, 3], [4, 6]])
-    assert parallel_pairs(kernel[..., :3]).shape == (0, 2)
+    filters = [a, b, -a, 0.5 * a, c, 0 * a, c + 0.1 * d, a, d, b + d, 2 * a, d, d, 1e38 * c]
+    kernel = np.stack(filters, axis=-1).reshape([2, 2, 1, 14]).astype(np.float32)
+    weights = np.ones(14)
+    weights[[0, 7, 10, 8, 11, 12]] = [1, 2, 4, 1, 0, np.inf]
+    next_kernel = np.tile(weights[:, None].astype(np.float32), (3, 3, 1, 2))
+    # Where the first four are multiples of a, that of length 2 weighs 8 in all. Cosine 0.71 is not parallel.
+    assert parallel_groups(kernel, next_kernel) == [[0, 3, 7], [4, 6]]
+    assert parallel_groups(kernel[..., :3], next_kernel[:, :, :3]) == []
 
 
-def test_turning_is_orthogonal_and_sums_what_a_pixel_gets():
-    lengths = np.array([3.0, 1.0, 4.0, 0.0, 0.0], np.float32)
-    kernel = tf.constant(lengths.reshape([1, 1, 1, 5]))
-    turned = turn(kernel, np.array([[0, 2], [3, 4]])).numpy()
-    np.testing.assert_allclose(turned @ turned.T, np.eye(5), atol=1e-6)
-    np.testing.assert_allclose(turned @ lengths, [5, 1, 0, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(turned[[1, 3, 4]], np.eye(5)[[1, 3, 4]], atol=1e-6)
+def test_reflecting_is_orthogonal_and_sums_what_a_pixel_gets():
+    lengths = np.array([3.0, 1.0, 4.0, 0.0, 0.0, 12.0, 2.0], np.float32)
+    kernel = tf.constant(lengths.reshape([1, 1, 1, 7]))
+    matrix = reflection(kernel, [[0, 2, 5], [3, 4]]).numpy()
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(7), atol=1e-6)
+    np.testing.assert_allclose(matrix @ lengths, [-13, 1, 0, 0, 0, 0, 2], atol=1e-5)
+    np.testing.assert_allclose(matrix[[1, 6]], np.eye(7)[[1, 6]], atol=1e-6)
 
 
-def cancelling(*between):
-    """Two thresholds whose gradients, of 4.0078125 and -4 above both, bfloat16 makes 4 and -4."""
-    stack = [layers.Conv2D(2, 1), *between, layers.Conv2D(1, 1), layers.Flatten(), layers.Dense(2)]
+def cancelling(*between, weights=(1 + 2**-9, -1), count=2):
+    """Thresholds whose gradients are 4 times the weights: where they are open, 4.0078125 and -4, of which bfloat16
+    makes 4 and -4."""
+    stack = [layers.Conv2D(count, 1), *between, layers.Conv2D(1, 1), layers.Flatten(), layers.Dense(2)]
     model = keras.Sequential([keras.Input((2, 2, 1)), *stack])
-    model.layers[0].set_weights([np.full((1, 1, 1, 2), 4.0), np.array([-1.4, -2.6])])
-    model.layers[-3].set_weights([np.array([1 + 2**-9, -1]).reshape(1, 1, 2, 1), np.zeros(1)])
+    model.layers[0].set_weights([np.full((1, 1, 1, count), 4.0), -4 * np.linspace(0.35, 0.65, count)])
+    model.layers[-3].set_weights([np.reshape(weights, (1, 1, count, 1)), np.zeros(1)])
     model.layers[-1].set_weights([np.tile([[1.0, 0.0]], (model.layers[-1].kernel.shape[0], 1)), np.zeros(2)])
     return model
+
+
+def first_logit(logits, y):
+    return logits[:, 0]
+
+
+def first_gradient(model, level, *options, **named):
+    """The gradient by the pixels of an image of one level."""
+    logits_fn = AttackTwin(model, *options, **named).logits_fn()
+    return input_gradient(logits_fn, first_logit, tf.fill([1, 2, 2, 1], level), tf.constant([0])).numpy()
 
 
 BETWEEN = {
@@ -55,18 +69,44 @@ BETWEEN = {
 @pytest.mark.parametrize("between", BETWEEN)
 def test_what_is_left_of_gradients_that_cancel_survives_rounding(between):
     model = cancelling(*BETWEEN[between])
-    x = tf.fill([1, 2, 2, 1], 0.9)
-
-    def first_logit(logits, y):
-        return logits[:, 0]
-
-    def gradient(*options, **named):
-        return input_gradient(AttackTwin(model, *options, **named).logits_fn(), first_logit, x, tf.constant([0]))
-
-    expected = gradient("float32")
+    expected = first_gradient(model, 0.9, "float32")
     np.testing.assert_allclose(expected, np.full([1, 2, 2, 1], 4 * 2**-9), rtol=1e-6)
-    np.testing.assert_allclose(gradient("bfloat16"), expected, rtol=0.01)
-    np.testing.assert_array_equal(gradient("bfloat16", parallel_filters=False), tf.zeros_like(x))
+    np.testing.assert_allclose(first_gradient(model, 0.9, "bfloat16"), expected, rtol=0.01)
+    assert not np.any(first_gradient(model, 0.9, "bfloat16", parallel_filters=False))
+
+
+@pytest.mark.parametrize("weights", [(1 + 2**-9, -2, 1), (1 + 2**-9, 1, -1, -1)])
+def test_more_than_two_filters_that_are_parallel(weights):
+    model = cancelling(layers.ReLU(), weights=weights, count=len(weights))
+    expected = first_gradient(model, 0.9, "float32")
+    assert np.all(expected > 0)
+    np.testing.assert_allclose(first_gradient(model, 0.9, "bfloat16"), expected, rtol=0.01)
+
+
+@pytest.mark.parametrize("weights", [(0.001, 1), (0.003, -1), (0.25, -1)])
+def test_a_small_weight_is_not_lost_beside_a_large_one(weights):
+    # Between both thresholds the first filter alone is above its own.
+    model = cancelling(layers.ReLU(), weights=weights)
+    np.testing.assert_allclose(first_gradient(model, 0.5, "bfloat16"), np.full([1, 2, 2, 1], 4 * weights[0]), rtol=0.02)
+
+
+def test_weight_gradients_of_a_reflected_twin():
+    model = challenge_cnn(seed=1, initializer="thresholds")
+    twin, exact = AttackTwin(model, "bfloat16"), AttackTwin(model, "float32")
+    # A pair whose filters vanish later has no direction to be reflected to.
+    kernel, bias = model.layers[1].get_weights()
+    kernel[..., [0, 5]], bias[[0, 5]] = 0, 0.1
+    model.layers[1].set_weights([kernel, bias])
+    x = tf.constant(datasets.load("digits", "test", num_examples=8).images)
+
+    def trained(twin):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(losses.cross_entropy(twin.training_logits(x, 0), tf.range(8)))
+        return tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+
+    assert reflects(twin)
+    for found, expected in zip(trained(twin), trained(exact), strict=True):
+        assert np.linalg.norm(found - expected) < 0.1 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu"])
@@ -76,7 +116,7 @@ def test_the_challenge_network_with_thresholds_is_the_same_but_for_rounding(acti
     test = datasets.load("digits", "test", num_examples=16)
     x, y = tf.constant(test.images), tf.constant(test.labels)
     twin = AttackTwin(model, "bfloat16")
-    assert twin.precision == "bfloat16" and turns(twin)
+    assert twin.precision == "bfloat16" and reflects(twin)
 
     def compare():
         logits, expected = twin.logits_fn()(x), model(x)
@@ -90,14 +130,14 @@ def test_the_challenge_network_with_thresholds_is_the_same_but_for_rounding(acti
 
     agreement, without = compare()
     assert agreement > 0.94 and agreement > without + 0.05, (agreement, without)
-    # Weights that change later are turned by what they are then.
+    # Weights that change later are reflected by what they are then.
     rng = np.random.default_rng(0)
     model.set_weights([1.1 * values + 0.01 * rng.normal(size=values.shape) for values in model.get_weights()])
     assert compare()[0] > 0.9
 
 
-def turns(twin):
-    return any(isinstance(layer, TurnedConv2D) for layer in twin._clone.layers)
+def reflects(twin):
+    return any(isinstance(layer, ReflectedConv2D) for layer in twin._clone.layers)
 
 
 def thresholds(*stack, **first):
@@ -113,13 +153,25 @@ def head():
     return [layers.Flatten(), layers.Dense(3)]
 
 
-def branching():
+def functional(build):
+    """A functional network whose first two filters are one; `build` makes the rest, of the input and the first ReLU."""
     inputs = keras.Input((8, 8, 1))
-    first = layers.ReLU()(layers.Conv2D(4, 3, padding="same")(inputs))
-    branches = [layers.Conv2D(4, 3, padding="same")(first), layers.Conv2D(4, 3, padding="same")(first)]
-    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(layers.Add()(branches))))
-    model.layers[1].set_weights(thresholds(*head()).layers[0].get_weights())
+    first = layers.Conv2D(4, 3, padding="same")
+    x = build(inputs, layers.ReLU()(first(inputs)))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+    first.set_weights(thresholds(*head()).layers[0].get_weights())
     return model
+
+
+def second():
+    return layers.Conv2D(4, 3, padding="same")
+
+
+def called_before(inputs, x):
+    """The second convolution was that of another network; in this one it reads something else."""
+    convolution = second()
+    convolution(x)
+    return convolution(layers.Concatenate()([x[..., :2], inputs, inputs]))
 
 
 @pytest.mark.parametrize(
@@ -136,15 +188,19 @@ def branching():
         (lambda: thresholds(layers.ReLU(), layers.BatchNormalization(), layers.Conv2D(4, 3), *head()), False),
         (lambda: thresholds(layers.Conv2D(4, 3), *head(), activation="tanh"), False),
         (lambda: thresholds(layers.ReLU(), layers.Conv2D(4, 3, dtype="mixed_bfloat16"), *head()), False),
-        (branching, False),
+        (lambda: functional(lambda inputs, x: second()(x)), True),
+        (lambda: functional(lambda inputs, x: layers.Add()([second()(x), second()(x)])), False),
+        (lambda: functional(lambda inputs, x: layers.Add()([second()(x), x])), False),
+        (lambda: functional(lambda inputs, x: second()(x) + 2 * x), False),
+        (lambda: functional(called_before), False),
         (lambda: challenge_cnn(seed=0, initializer="he_normal"), False),
     ],
 )
-def test_which_networks_are_turned(build, expected):
+def test_which_networks_are_reflected(build, expected):
     model = build()
     twin = AttackTwin(model, "bfloat16")
-    assert turns(twin) == expected
-    assert not turns(AttackTwin(model, "float32"))
+    assert reflects(twin) == expected
+    assert not reflects(AttackTwin(model, "float32"))
     x = np.random.default_rng(1).random((3, *model.input_shape[1:]), dtype=np.float32)
     values = model(x).numpy()
     np.testing.assert_allclose(twin.logits_fn()(tf.constant(x)), values, atol=0.05 * np.abs(values).max())
@@ -157,4 +213,4 @@ def test_training_does_without():
         precision="bfloat16",
         seed=0,
     )
-    assert trainer.twin.precision == "bfloat16" and not turns(trainer.twin)
+    assert trainer.twin.precision == "bfloat16" and not reflects(trainer.twin)

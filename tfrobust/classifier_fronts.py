@@ -1,4 +1,4 @@
-"""How a classifier begins: the layer that first weighs its pixels, and the ReLU behind that."""
+"""How a classifier begins: the layer that first weighs its pixels, the ReLU behind that, and the next convolution."""
 
 from typing import NamedTuple
 
@@ -49,7 +49,7 @@ def front(classifier: keras.Model) -> Front:
     weighted = next((layer for layer in layers if layer.weights), None)
     before = layers[: layers.index(weighted)] if weighted else []
     if type(weighted) in _WEIGHTED and all(type(layer) in _BEFORE for layer in before):
-        relu = _relu_behind(weighted, layers)
+        relu = _relu_behind(weighted, classifier)
         scale = np.ones([1])
         for layer in before:
             if type(layer) is keras.layers.Rescaling:
@@ -71,7 +71,7 @@ def first_block(classifier: keras.Model) -> list[keras.layers.Layer]:
         return []
     block, seen_relu = [begin.weighted], begin.relu is begin.weighted
     while len(block) == 1 or type(block[-1]) is not keras.layers.Conv2D:
-        following = [layer for layer in classifier.layers if _is_behind(layer, block[-1])]
+        following = _following(classifier, block[-1])
         if len(following) != 1 or _calls(classifier, following[0]) > 1:
             return []
         block += following
@@ -91,14 +91,14 @@ def does_not_fit(classifier) -> ValueError:
     )
 
 
-def _relu_behind(layer, layers):
+def _relu_behind(layer, classifier):
     if layer.activation is keras.activations.relu:
         return layer
     if layer.activation is not keras.activations.linear:
         return None
     following = [layer]
     while len(following) == 1:
-        following = [other for other in layers if _is_behind(other, following[0])]
+        following = _following(classifier, following[0])
         if len(following) == 1 and _is_relu(following[0]):
             return following[0]
         if len(following) == 1 and type(following[0]) not in _POOLINGS:
@@ -112,11 +112,13 @@ def _is_relu(layer):
     return type(layer) is keras.layers.Activation and layer.activation is keras.activations.relu
 
 
-def _is_behind(layer, other):
-    try:
-        return layer.input._keras_history.operation is other
-    except (AttributeError, ValueError):  # of an InputLayer, or of several inputs
-        return False
+def _following(classifier, layer):
+    """What reads a layer's outputs in the classifier, once for each time."""
+    if isinstance(classifier, keras.Sequential):
+        place = classifier.layers.index(layer)
+        return classifier.layers[place + 1 : place + 2]
+    nodes = [node for nodes in getattr(classifier, "_nodes_by_depth", {}).values() for node in nodes]
+    return [node.operation for node in nodes if any(parent.operation is layer for parent in node.parent_nodes)]
 
 
 def _calls(classifier, layer):

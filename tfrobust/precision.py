@@ -14,6 +14,7 @@ What an attack returns is always judged by the classifier itself, in float32 (`e
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pathlib
 from collections.abc import Callable
@@ -23,6 +24,7 @@ import keras
 import tensorflow as tf
 
 from tfrobust import classifier_fronts, relu_windows, seeds, twin_layers
+from tfrobust.parallel_filters import ReflectedConv2D
 
 if TYPE_CHECKING:  # `attacks.transfer` needs this module
     from tfrobust.attacks.base import LogitsFn
@@ -63,8 +65,9 @@ class AttackTwin:
       precision: see `resolve`.
       window: how far the gradient of the first ReLU looks beyond its threshold, if it does: see `relu_windows`. For
         `logits_fn` only; what is trained has its own gradient.
-      parallel_filters: whether bfloat16 spares first filters that are parallel now, see `parallel_filters`. They cost a
-        tenth of an attack's time at most, and training against the stronger attack gains nothing.
+      parallel_filters: whether bfloat16 spares first filters that are parallel when the twin is made, see
+        `parallel_filters`. It costs up to a tenth of the time of the challenge's network, and more where the second
+        convolution is a small part of all; what is trained against it is no more robust.
 
     Raises:
       ValueError: for another precision, or a window for a classifier without such a ReLU.
@@ -89,10 +92,11 @@ class AttackTwin:
         self._front = classifier_fronts.front(classifier) if window else None
         activations = {id(self._front.relu): self._relu} if window else {}
         self._clone = twin_layers.copy_of(
-            classifier, self.precision, activations, on_gpu=_has_gpu(), turned=parallel_filters
+            classifier, self.precision, activations, on_gpu=_has_gpu(), reflected=parallel_filters
         )
         # Some layers are used as they are, and so is a classifier that cannot be cloned.
         layers = self._clone.layers if self._clone else []
+        self._reflected = next((layer for layer in layers if isinstance(layer, ReflectedConv2D)), None)
         if window and not any(getattr(layer, "activation", None) is self._relu for layer in layers):
             raise classifier_fronts.does_not_fit(classifier)
         if self._clone is None or not any(twin_layers.is_bfloat16(layer) for layer in self._clone.layers):
@@ -115,10 +119,15 @@ class AttackTwin:
         its loop, so that they are cast once and not at every step."""
         if self._clone is None:
             return lambda x: tf.cast(self._classifier(x, training=False), tf.float32)
-        weights = self._weights()
+        weights, made_once = self._weights(), contextlib.nullcontext
+        if self._reflected:
+            variables = [*self._clone.trainable_variables, *self._clone.non_trainable_variables]
+            with keras.StatelessScope(state_mapping=list(zip(variables, weights[0] + weights[1], strict=True))):
+                made_once = functools.partial(self._reflected.using, self._reflected.reflected())
 
         def logits(x):
-            return tf.cast(self._clone.stateless_call(*weights, x, training=False)[0], tf.float32)
+            with made_once():
+                return tf.cast(self._clone.stateless_call(*weights, x, training=False)[0], tf.float32)
 
         if self._window is None:
             return logits

@@ -6,7 +6,7 @@ import keras
 
 from tfrobust import classifier_fronts
 from tfrobust.fast_convolution import FastInputGradientConv2D
-from tfrobust.parallel_filters import TurnedConv2D, parallel_pairs
+from tfrobust.parallel_filters import ReflectedConv2D, parallel_groups
 
 # Layers that are what their configuration and weights say; any other is used as it is.
 COPIED = {
@@ -29,15 +29,16 @@ COPIED = {
 
 
 def copy_of(
-    classifier: keras.Model, precision: str, activations: dict[int, object], *, on_gpu: bool, turned: bool
+    classifier: keras.Model, precision: str, activations: dict[int, object], *, on_gpu: bool, reflected: bool
 ) -> keras.Model | None:
-    """The classifier's graph, with variables of its own, or None where there is no graph.
+    """The classifier's graph, with variables of its own but for layers that cannot be copied; None where there is no
+    graph.
 
     Args:
       precision: "float32" or "bfloat16", of what lies between the first layer with weights and the last.
       activations: by the id of a layer, the activation function that its copy has instead.
       on_gpu: whether first convolutions keep Keras's gradient, which is slow on CPUs only.
-      turned: whether bfloat16 spares parallel first filters, see `parallel_filters`, if the classifier has some now.
+      reflected: whether bfloat16 spares parallel first filters, see `parallel_filters`, if the classifier has some now.
         The first block of such a classifier, up to its second convolution, is in float32.
     """
     if not isinstance(classifier, keras.Sequential) and not hasattr(classifier, "operations"):
@@ -51,7 +52,7 @@ def copy_of(
     if not weighted:
         return None
     first, last = order[id(weighted[0])], order[id(weighted[-1])]
-    pairs, exact = _parallel_pairs(classifier, last) if turned and precision == "bfloat16" else (None, [])
+    groups, exact = _parallel_groups(classifier, last) if reflected and precision == "bfloat16" else ([], [])
     copies = {}
 
     def copy(layer):
@@ -90,7 +91,9 @@ def copy_of(
             output_dtype = precision if first < last and not exact else "float32"
             return FastInputGradientConv2D.from_config({**config, "output_dtype": output_dtype})
         if exact and layer is exact[-1]:
-            return TurnedConv2D(**config, pairs=pairs, kernel_before=lambda: copies.get(id(exact[0]), exact[0]).kernel)
+            return ReflectedConv2D(
+                **config, parallel=groups, kernel_before=lambda: copies.get(id(exact[0]), exact[0]).kernel
+            )
         if any(layer is other for other in exact):
             return type(layer).from_config(config)
         # Dropout draws numbers of its own precision, which in bfloat16 makes 0.203 of a rate of 0.2.
@@ -103,20 +106,16 @@ def copy_of(
     return keras.models.clone_model(classifier, clone_function=copy)
 
 
-def _parallel_pairs(classifier, last):
-    """The pairs of parallel first filters and the layers from them to the second convolution; none of both where there
-    are no such filters, or where that convolution is the last layer with weights, which is in float32 anyway."""
+def _parallel_groups(classifier, last):
+    """The groups of parallel first filters and the layers from these to the second convolution; none of both where
+    there are no such filters, or where that convolution is the last layer with weights, which is in float32 anyway."""
     block = classifier_fronts.first_block(classifier)
     if not block or classifier.layers.index(block[-1]) >= last:
-        return None, []
+        return [], []
     if any(layer.compute_dtype != "float32" for layer in block):
-        return None, []
-    try:
-        kernel = block[0].kernel.numpy()
-    except (AttributeError, NotImplementedError):  # no value yet, while a graph is traced
-        return None, []
-    pairs = parallel_pairs(kernel)
-    return (pairs, block) if len(pairs) else (None, [])
+        return [], []
+    groups = parallel_groups(*(keras.ops.convert_to_numpy(layer.kernel) for layer in (block[0], block[-1])))
+    return (groups, block) if groups else ([], [])
 
 
 def drops(layer: keras.layers.Layer) -> bool:
@@ -127,4 +126,4 @@ def drops(layer: keras.layers.Layer) -> bool:
 def is_bfloat16(layer: keras.layers.Layer) -> bool:
     """Whether anything that it computes is rounded."""
     dtypes = (layer.compute_dtype, getattr(layer, "output_dtype", None))
-    return "bfloat16" in dtypes or isinstance(layer, TurnedConv2D)
+    return "bfloat16" in dtypes or isinstance(layer, ReflectedConv2D)
