@@ -1,5 +1,7 @@
 """Parallel first filters: what they add up to at a pixel is rounded, and not what each of them adds."""
 
+import concurrent.futures
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from tfrobust.attacks.pgd import PGD
 from tfrobust.models.mnist import challenge_cnn
 from tfrobust.parallel_filters import ReflectedConv2D, parallel_groups, reflection
 from tfrobust.precision import AttackTwin
+from tfrobust.relu_windows import RandomWindow
 from tfrobust.threat_models import ThreatModel
 from tfrobust.trainers.adversarial import AdversarialTrainer
 
@@ -24,8 +27,12 @@ def test_groups_point_the_same_way_and_weigh_alike_in_the_next_layer():
     weights = np.ones(14)
     weights[[0, 7, 10, 8, 11, 12]] = [1, 2, 4, 1, 0, np.inf]
     next_kernel = np.tile(weights[:, None].astype(np.float32), (3, 3, 1, 2))
-    # Where the first four are multiples of a, that of length 2 weighs 8 in all. Cosine 0.71 is not parallel.
+    # Of the multiples of a, that of length 2 weighs 8 in all. Cosine 0.71 is not parallel.
     assert parallel_groups(kernel, next_kernel) == [[0, 3, 7], [4, 6]]
+    # All of a group are near each other, whichever comes first.
+    for weights in ([1, 4, 0.25], [4, 1, 0.25], [0.25, 4, 1]):
+        found = parallel_groups(np.ones([1, 1, 1, 3]), np.reshape(weights, [1, 1, 3, 1]))
+        assert len(found) == 1 and len(found[0]) == 2 and 1 in np.take(weights, found[0])
     assert parallel_groups(kernel[..., :3], next_kernel[:, :, :3]) == []
 
 
@@ -36,6 +43,8 @@ def test_reflecting_is_orthogonal_and_sums_what_a_pixel_gets():
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(7), atol=1e-6)
     np.testing.assert_allclose(matrix @ lengths, [-13, 1, 0, 0, 0, 0, 2], atol=1e-5)
     np.testing.assert_allclose(matrix[[1, 6]], np.eye(7)[[1, 6]], atol=1e-6)
+    for scale in (1e-12, 1e24):
+        np.testing.assert_allclose(reflection(scale * kernel, [[0, 2, 5], [3, 4]]), matrix, atol=1e-6)
 
 
 def cancelling(*between, weights=(1 + 2**-9, -1), count=2):
@@ -107,6 +116,52 @@ def test_weight_gradients_of_a_reflected_twin():
     assert reflects(twin)
     for found, expected in zip(trained(twin), trained(exact), strict=True):
         assert np.linalg.norm(found - expected) < 0.1 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("window", [None, RandomWindow(0.6)])
+def test_an_attack_reflects_the_kernel_once(window):
+    model = challenge_cnn(seed=1, initializer="thresholds")
+    twin, attack = AttackTwin(model, "bfloat16", window), PGD(ThreatModel("linf", 0.3), 3, 0.1)
+
+    @tf.function(autograph=False)
+    def perturb(x, y):
+        return attack(twin.logits_fn(), x, y, seed=0)
+
+    graph = perturb.get_concrete_function(tf.zeros([2, 28, 28, 1]), tf.zeros([2], tf.int32)).graph
+    inner = [node.op for function in graph.as_graph_def().library.function for node in function.node_def]
+    assert "Conv2D" in inner and "Einsum" not in inner
+    assert "Einsum" in [node.op for node in graph.as_graph_def().node]
+
+
+def test_two_threads_may_trace_one_twin():
+    model = challenge_cnn(seed=1, initializer="thresholds")
+    twin, x = AttackTwin(model, "bfloat16"), tf.zeros([1, 28, 28, 1])
+    eager, expected = twin.logits_fn(), twin.logits_fn()(x)
+
+    def trace(_):
+        return tf.function(lambda x: twin.logits_fn()(x), autograph=False)(x)
+
+    def call(_):
+        return eager(x)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        traced, called = (pool.map(run, range(8)) for run in (trace, call))
+        for found in [*traced, *called]:
+            np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_a_twin_that_is_made_within_a_graph():
+    model = challenge_cnn(seed=1, initializer="thresholds")
+    x, twins = tf.constant(datasets.load("digits", "test", num_examples=2).images), []
+
+    @tf.function(autograph=False)
+    def within(x):
+        if not twins:
+            twins.append(AttackTwin(model, "bfloat16"))
+        return twins[0].logits_fn()(x)
+
+    np.testing.assert_allclose(within(x), AttackTwin(model, "bfloat16").logits_fn()(x), rtol=0.01, atol=0.01)
+    assert reflects(twins[0])
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu"])
@@ -193,6 +248,8 @@ def called_before(inputs, x):
         (lambda: functional(lambda inputs, x: layers.Add()([second()(x), x])), False),
         (lambda: functional(lambda inputs, x: second()(x) + 2 * x), False),
         (lambda: functional(called_before), False),
+        # It is used as it is.
+        (lambda: functional(lambda inputs, x: layers.Conv2D(4, 3, activation=layers.LeakyReLU())(x)), False),
         (lambda: challenge_cnn(seed=0, initializer="he_normal"), False),
     ],
 )

@@ -113,7 +113,7 @@ def _is_relu(layer):
 
 
 def _following(classifier, layer):
-    """What reads a layer's outputs in the classifier, once for each time."""
+    """What reads a layer's outputs in the classifier, once for each call."""
     if isinstance(classifier, keras.Sequential):
         place = classifier.layers.index(layer)
         return classifier.layers[place + 1 : place + 2]

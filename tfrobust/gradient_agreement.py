@@ -4,7 +4,7 @@ Rounding errs by a fraction of each number, which does little harm where numbers
 cancel: two filters that act on one pixel, one against the other, keep a network flat, and what is left of their
 gradients may be less than what rounding did to each. Attacks that take signs then walk at random in such pixels. Robust
 networks whose first filters are thresholds are like this (`docs/results.md`, "What bfloat16 costs in strength"), which
-`parallel_filters` mends where such filters come in pairs.
+`parallel_filters` mends where such filters are parallel and the first of all.
 """
 
 import math

@@ -3,16 +3,17 @@
 Robust networks begin with thresholds, u = relu(n (x - a)) and v = relu(m (x - b)), and set one against the other, so
 that nothing changes above both. A pixel's gradient there is n g + m h, of the gradients g by u and h by v, and small
 where these are large: once they have been rounded to bfloat16, their errors decide its sign (`docs/results.md`, "What
-bfloat16 costs in strength"). So the convolution that reads u and v reads them turned,
+bfloat16 costs in strength"). So the convolution that reads u and v reads them reflected,
 
-    (n u + m v) / r  and  (m u - n v) / r    with    r^2 = n^2 + m^2,
+    -(n u + m v) / r  and  (n v - m u) / r    with    r^2 = n^2 + m^2,
 
-with a kernel that is turned the same way: its values are the same. Of the gradient by the first of these numbers,
-rounded as a whole, the pixel gets r times; of that by the second, above both thresholds, nothing. More than two filters
-that are parallel are reflected alike.
+with a kernel that is reflected the same way: its values are the same. Of the gradient by the first of these numbers,
+rounded as a whole, the pixel gets -r times; of that by the second, above both thresholds, nothing. More than two
+filters that are parallel are reflected alike.
 """
 
 import contextlib
+import contextvars
 from collections.abc import Callable, Iterator
 
 import keras
@@ -21,9 +22,12 @@ import tensorflow as tf
 
 # Of the angle between filters that count as parallel. Thresholds of one pixel have 1.00 before and after training.
 LEAST_COSINE = 0.9
-# Between what two filters weigh in the next layer. Gradients that differ by more cannot cancel, and a number that holds
-# both is rounded by the larger.
+# Between what two filters weigh in all outputs of the next layer together: where gradients differ by more, there is
+# little to cancel, and a number that holds both is rounded by the larger.
 LARGEST_RATIO = 4.0
+
+# The layer and what `ReflectedConv2D.using` gives it; another thread may trace the same layer.
+_USED = contextvars.ContextVar("used", default=(None, None))
 
 
 def parallel_groups(kernel: np.ndarray, next_kernel: np.ndarray) -> list[list[int]]:
@@ -42,27 +46,32 @@ def parallel_groups(kernel: np.ndarray, next_kernel: np.ndarray) -> list[list[in
         ratios = weights / weights[:, np.newaxis]
         # What is 0, infinite or NaN compares as False.
         close = (cosines >= LEAST_COSINE) & (ratios <= LARGEST_RATIO) & (ratios >= 1 / LARGEST_RATIO)
-    groups, left = [], set(range(len(lengths)))
+    groups = []
     for i in range(len(lengths)):
-        group = [j for j in sorted(left) if close[i, j]] if i in left else []
-        if len(group) > 1 and i in group:
-            groups.append(group)
-            left.difference_update(group)
-    return groups
+        fitting = [group for group in groups if close[i, [i, *group]].all()]
+        if fitting:
+            fitting[0].append(i)
+        else:
+            groups.append([i])
+    return [group for group in groups if len(group) > 1]
 
 
 def reflection(kernel: tf.Tensor, groups: list[list[int]]) -> tf.Tensor:
     """The orthogonal matrix [F, F] that reflects the outputs of filters of a kernel [..., F]: the row of a group's
     first is -n / |n|, of the lengths n of the filters in that group; a filter in no group stays as it is."""
     count = kernel.shape[-1]
-    lengths = tf.norm(tf.reshape(kernel, [-1, count]), axis=0)
+    filters = tf.reshape(kernel, [-1, count])
+    # Divided by what is largest, so that no square is too large or too small for float32.
+    largest = tf.reduce_max(tf.abs(filters), axis=0)
+    lengths = largest * tf.norm(tf.math.divide_no_nan(filters, largest), axis=0)
     members, firsts = np.zeros([2, len(groups), count], np.float32)
     for row, group in enumerate(groups):
         members[row, group] = 1
         firsts[row, group[0]] = 1
     # Householder's reflections, of groups that have no filter in common.
-    normals = firsts + tf.math.l2_normalize(members * lengths, axis=1)
-    normals = tf.math.l2_normalize(normals, axis=1)
+    together = members * lengths
+    together = tf.math.divide_no_nan(together, tf.reduce_max(together, axis=1, keepdims=True))
+    normals = tf.math.l2_normalize(firsts + tf.math.l2_normalize(together, axis=1), axis=1)
     return tf.eye(count) - 2 * tf.matmul(normals, normals, transpose_a=True)
 
 
@@ -78,7 +87,6 @@ class ReflectedConv2D(keras.layers.Conv2D):
         super().__init__(*args, **kwargs)
         # Keras would wrap a list.
         self._parallel, self._kernel_before = tuple(map(tuple, parallel)), kernel_before
-        self._reflected = None
 
     def reflected(self) -> tuple[tf.Tensor, tf.Tensor]:
         """The matrix [F, F] that reflects inputs and, reflected and rounded, the kernel [h, w, F, G]."""
@@ -89,15 +97,16 @@ class ReflectedConv2D(keras.layers.Conv2D):
     @contextlib.contextmanager
     def using(self, reflected: tuple[tf.Tensor, tf.Tensor]) -> Iterator[None]:
         """Calls within take `reflected`, made before the loop that they are in, in place of making it at every step."""
-        self._reflected = reflected
+        token = _USED.set((self, reflected))
         try:
             yield
         finally:
-            self._reflected = None
+            _USED.reset(token)
 
     def call(self, inputs):
         """float32 [B, H, W, F] -> bfloat16 [B, H', W', G]."""
-        matrix, kernel = self._reflected or self.reflected()
+        layer, given = _USED.get()
+        matrix, kernel = given if layer is self else self.reflected()
         inputs = tf.tensordot(inputs, matrix, [[3], [1]])
         outputs = self.convolution_op(tf.cast(inputs, tf.bfloat16), kernel)
         if self.use_bias:

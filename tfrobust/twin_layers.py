@@ -3,6 +3,7 @@
 import types
 
 import keras
+import tensorflow as tf
 
 from tfrobust import classifier_fronts
 from tfrobust.fast_convolution import FastInputGradientConv2D
@@ -52,8 +53,15 @@ def copy_of(
     if not weighted:
         return None
     first, last = order[id(weighted[0])], order[id(weighted[-1])]
-    groups, exact = _parallel_groups(classifier, last) if reflected and precision == "bfloat16" else ([], [])
     copies = {}
+
+    def first_kernel():
+        return copies.get(id(weighted[0]), weighted[0]).kernel
+
+    # The first block, in float32, whose last layer is to be this one.
+    exact, convolution = [], None
+    if reflected and precision == "bfloat16":
+        exact, convolution = _reflected_block(classifier, last, first_kernel)
 
     def copy(layer):
         if type(layer) not in COPIED:
@@ -69,7 +77,7 @@ def copy_of(
             # Its rate has been changed, and a copy would have other variables.
             return layer
         try:
-            copied = altered(layer, layer.get_config())
+            copied = altered(layer, _config(layer))
         except (TypeError, ValueError):  # an initializer or another part that Keras does not know by name
             return layer
         if isinstance(getattr(layer, "activation", None), types.FunctionType):
@@ -83,17 +91,12 @@ def copy_of(
         return copied
 
     def altered(layer, config):
-        if isinstance(getattr(layer, "activation", None), types.FunctionType):
-            # By its name Keras would find its own of that name, or none.
-            config["activation"] = None
         if layer is weighted[0] and not on_gpu and FastInputGradientConv2D.fits(layer):
             # The logits, which are the result where no other layer has weights, stay in float32.
             output_dtype = precision if first < last and not exact else "float32"
             return FastInputGradientConv2D.from_config({**config, "output_dtype": output_dtype})
         if exact and layer is exact[-1]:
-            return ReflectedConv2D(
-                **config, parallel=groups, kernel_before=lambda: copies.get(id(exact[0]), exact[0]).kernel
-            )
+            return convolution
         if any(layer is other for other in exact):
             return type(layer).from_config(config)
         # Dropout draws numbers of its own precision, which in bfloat16 makes 0.203 of a rate of 0.2.
@@ -106,16 +109,31 @@ def copy_of(
     return keras.models.clone_model(classifier, clone_function=copy)
 
 
-def _parallel_groups(classifier, last):
-    """The groups of parallel first filters and the layers from these to the second convolution; none of both where
-    there are no such filters, or where that convolution is the last layer with weights, which is in float32 anyway."""
+def _reflected_block(classifier, last, first_kernel):
+    """The layers from the first convolution to the second and the copy of the second that reads parallel filters
+    reflected; [] and None where there are no such filters, that convolution cannot be copied or is the last layer with
+    weights, which is in float32 anyway, or the block computes in another precision."""
     block = classifier_fronts.first_block(classifier)
     if not block or classifier.layers.index(block[-1]) >= last:
-        return [], []
-    if any(layer.compute_dtype != "float32" for layer in block):
-        return [], []
-    groups = parallel_groups(*(keras.ops.convert_to_numpy(layer.kernel) for layer in (block[0], block[-1])))
-    return (groups, block) if groups else ([], [])
+        return [], None
+    if any(layer.compute_dtype != "float32" for layer in block) or isinstance(block[-1].activation, keras.layers.Layer):
+        return [], None
+    with tf.init_scope():  # also while a graph is traced
+        groups = parallel_groups(*(keras.ops.convert_to_numpy(layer.kernel) for layer in (block[0], block[-1])))
+    if not groups:
+        return [], None
+    try:
+        return block, ReflectedConv2D(**_config(block[-1]), parallel=groups, kernel_before=first_kernel)
+    except (TypeError, ValueError):  # an initializer or another part that Keras does not know by name
+        return [], None
+
+
+def _config(layer):
+    config = layer.get_config()
+    if isinstance(getattr(layer, "activation", None), types.FunctionType):
+        # By its name Keras would find its own of that name, or none.
+        config["activation"] = None
+    return config
 
 
 def drops(layer: keras.layers.Layer) -> bool:
