@@ -117,11 +117,15 @@ def _following(classifier, layer):
     if isinstance(classifier, keras.Sequential):
         place = classifier.layers.index(layer)
         return classifier.layers[place + 1 : place + 2]
-    nodes = [node for nodes in getattr(classifier, "_nodes_by_depth", {}).values() for node in nodes]
+    nodes = _nodes(classifier)
     return [node.operation for node in nodes if any(parent.operation is layer for parent in node.parent_nodes)]
 
 
 def _calls(classifier, layer):
     """How often a functional model calls a layer; a Sequential has none twice."""
-    depths = getattr(classifier, "_nodes_by_depth", {}).values()
-    return sum(node.operation is layer for nodes in depths for node in nodes)
+    return sum(node.operation is layer for node in _nodes(classifier))
+
+
+def _nodes(classifier):
+    """The calls of layers in a functional model; none of another, whatever its layers were called in before."""
+    return [node for nodes in getattr(classifier, "_nodes_by_depth", {}).values() for node in nodes]

@@ -142,8 +142,7 @@ class EvaluationState:
         if found != fingerprint:
             raise ValueError(
                 f"state {self._path} is that of another evaluation (other images, model, attacks, seed, precision or "
-                "windows): "
-                "delete it or name another file"
+                "windows): delete it or name another file"
             )
 
     def resume(self, progress: Progress) -> None:
