@@ -56,6 +56,30 @@ def test_rotations_and_zooms_are_about_the_centre_and_fill_their_range(rotation,
     np.testing.assert_allclose(np.sqrt(weight / place(before)[2]), distance / 8, rtol=0.03)
 
 
+def test_elastic_fields_are_smooth_and_as_wide_as_they_say():
+    # Images whose values are their rows and columns show where a value came from; zeros of outside are left out.
+    rows, columns = np.mgrid[:28, :28].astype(np.float32) + 100
+    images = np.repeat(np.stack([rows, columns], axis=-1)[np.newaxis], 400, axis=0)
+    moved = Augmentation(elastic=1.5)(images, seed=0, step=0)[:, 6:-6, 6:-6]
+    field = moved - images[:, 6:-6, 6:-6]
+    assert np.all(np.abs(field.mean(axis=0)) < 0.4) and np.all(np.abs(field.std(axis=0) - 1.5) < 0.25)
+    assert abs(np.corrcoef(field[..., 0].ravel(), field[..., 1].ravel())[0, 1]) < 0.05
+    # From one pixel to the next it changes little, and from one side to the other it is another.
+    assert np.std(np.diff(field, axis=1)) < 0.4
+    far = np.corrcoef(field[:, 8, 0, 0], field[:, 8, 15, 0])[0, 1]
+    assert abs(far) < 0.25
+    assert np.corrcoef(field[:, 8, 7, 0], field[:, 8, 8, 0])[0, 1] > 0.95
+
+
+def test_elastic_fields_join_rotations_in_one_sampling():
+    before = blobs(50)
+    turned = Augmentation(rotation=20, zoom=0.1)(before, seed=0, step=3)
+    both = Augmentation(rotation=20, zoom=0.1, elastic=1e-3)(before, seed=0, step=3)
+    np.testing.assert_allclose(both, turned, atol=0.01)
+    nearest = Augmentation(rotation=20, elastic=1.0, interpolation="nearest")(before, seed=0, step=3)
+    assert set(np.unique(nearest)) <= {0, *np.unique(before)} and np.abs(nearest - before).max() > 0.5
+
+
 def test_the_nearest_pixel_is_a_pixel_of_the_image():
     before = blobs(20)
     after = Augmentation(rotation=20, zoom=0.2, interpolation="nearest")(before, seed=0, step=0)
@@ -74,7 +98,7 @@ def test_white_stays_white_and_values_keep_their_range():
 
 def test_images_of_a_batch_do_not_touch_each_other():
     images = np.random.default_rng(0).random((4, 6, 7, 3)).astype(np.float32)
-    augmentation = Augmentation(rotation=40, zoom=0.3, shift=2, flip=True)
+    augmentation = Augmentation(rotation=40, zoom=0.3, elastic=1.0, shift=2, flip=True)
     whole = augmentation(images, seed=0, step=0)
     images[1:] = 0
     np.testing.assert_array_equal(augmentation(images, seed=0, step=0)[0], whole[0])
@@ -91,6 +115,8 @@ def test_nothing_by_default():
         ({"rotation": -1}, "rotation must be from 0 to 180 degrees, got -1"),
         ({"rotation": float("nan")}, "rotation must be from 0 to 180 degrees, got nan"),
         ({"zoom": 1}, "zoom must be 0 or more and below 1, got 1"),
+        ({"elastic": -0.1}, "elastic must be 0 or more pixels, got -0.1"),
+        ({"elastic": float("inf")}, "elastic must be 0 or more pixels, got inf"),
         ({"interpolation": "cubic"}, "interpolation must be one of bilinear, nearest, got 'cubic'"),
         ({"shift": 0.5}, "shift must be an integer of at least 0, got 0.5"),
     ],

@@ -5,6 +5,7 @@ x = augmentation(images, seed=0, step=17)
 """
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -17,6 +18,10 @@ INTERPOLATIONS = ("bilinear", "nearest")
 _FLIPS = 2**31
 _TURNS = 2**31 + 1
 
+# Of the random fields of elastic deformations: points on each side of an image, and how far the influence of one
+# reaches, as the deviation of a Gaussian in distances between them.
+_POINTS, _REACH = 5, 0.7
+
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
@@ -24,11 +29,13 @@ class Augmentation:
 
     Attributes:
       rotation: turn by up to so many degrees, from 0 to 180, either way around the centre.
-      zoom: enlarge or shrink by up to this fraction, 0 or more and below 1. Rotated and zoomed images are 0 where there
-        was nothing before.
-      interpolation: of rotated and zoomed images. "bilinear" blurs them: of MNIST's pixels a third of the white ones
-        become grey, which an adversary of epsilon 0.3 makes what it likes. "nearest" leaves each pixel a value that the
-        image had.
+      zoom: enlarge or shrink by up to this fraction, 0 or more and below 1. Rotated, zoomed and deformed images are 0
+        where there was nothing before.
+      elastic: move pixels by smooth random fields, one for rows and one for columns, of so many pixels' deviation, 0 or
+        more: elastic deformation (Simard, Steinkraus and Platt 2003, with fields between 5 x 5 random numbers).
+      interpolation: of rotated, zoomed and deformed images, which are sampled once. "bilinear" blurs them: of MNIST's
+        pixels a third of the white ones become grey, which an adversary of epsilon 0.3 makes what it likes. "nearest"
+        leaves each pixel a value that the image had.
       shift: move by up to so many whole pixels in each direction, filling up with 0: padding and cropping at random.
       flip: mirror with probability 1/2.
 
@@ -38,6 +45,7 @@ class Augmentation:
 
     rotation: float = 0.0
     zoom: float = 0.0
+    elastic: float = 0.0
     shift: int = 0
     flip: bool = False
     interpolation: str = "bilinear"
@@ -47,13 +55,15 @@ class Augmentation:
             raise ValueError(f"rotation must be from 0 to 180 degrees, got {self.rotation!r}")
         if not 0 <= self.zoom < 1:
             raise ValueError(f"zoom must be 0 or more and below 1, got {self.zoom!r}")
+        if not 0 <= self.elastic < math.inf:
+            raise ValueError(f"elastic must be 0 or more pixels, got {self.elastic!r}")
         require_integer("shift", self.shift, 0)
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {self.interpolation!r}")
 
     def __call__(self, images: np.ndarray, *, seed: int, step: int) -> np.ndarray:
         """The images of training step `step`, float32 [B, H, W, C], each moved in its own way; of the same shape."""
-        if self.rotation or self.zoom:
+        if self.rotation or self.zoom or self.elastic:
             images = self._turned(images, np.random.default_rng([seed, step, _TURNS]))
         if self.shift:
             images = self._shifted(images, np.random.default_rng([seed, step, self.shift]))
@@ -70,15 +80,34 @@ class Augmentation:
         cos, sin = scale * np.cos(angle), scale * np.sin(angle)
         x, y = (width - 1) / 2, (height - 1) / 2
         rows = [cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y, 0 * angle, 0 * angle]
-        moved = keras.ops.image.affine_transform(
-            images,
-            np.stack(rows, axis=1).astype(np.float32),
-            interpolation=self.interpolation,
-            data_format="channels_last",
-        )
+        rows = np.stack(rows, axis=1).astype(np.float32)
+        if self.elastic:
+            moved = self._deformed(images, rows, rng)
+        else:
+            moved = keras.ops.image.affine_transform(
+                images, rows, interpolation=self.interpolation, data_format="channels_last"
+            )
         # Rounding may leave a white pixel just above 1, where attacks refuse it.
         low, high = (reduce(images, axis=(1, 2, 3), keepdims=True) for reduce in (np.min, np.max))
         return np.clip(keras.ops.convert_to_numpy(moved), np.minimum(low, 0), np.maximum(high, 0))
+
+    def _deformed(self, images, rows, rng):
+        """The images under the affine maps `rows` and elastic fields."""
+        count, height, width, channels = images.shape
+        y, x = np.mgrid[:height, :width]
+        a, b, c, d, e, f = rows[:, :6].T[:, :, None, None]
+        noise = rng.normal(0, self.elastic, (2, count, _POINTS, _POINTS))
+        dy, dx = _weights(height) @ noise @ _weights(width).T
+        places = [d * x + e * y + f + dy, a * x + b * y + c + dx]
+        whole = np.broadcast_to(np.arange(count)[:, None, None], (count, height, width))
+        if self.interpolation == "nearest":  # in a fifth of the time of what is below
+            row, column = np.rint(places).astype(np.int64)
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            found = images[whole, np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+            return found * inside[..., np.newaxis].astype(found.dtype)
+        places = np.stack([whole, *places]).astype(np.float32)
+        parts = [keras.ops.image.map_coordinates(images[..., i], places, order=1) for i in range(channels)]
+        return keras.ops.stack(parts, axis=-1)
 
     def _shifted(self, images, rng):
         most = self.shift
@@ -86,3 +115,11 @@ class Augmentation:
         padded = np.pad(images, [(0, 0), (most, most), (most, most), (0, 0)])
         places = rng.integers(0, 2 * most + 1, (len(images), 2))
         return np.stack([image[r : r + height, c : c + width] for image, (r, c) in zip(padded, places, strict=True)])
+
+
+def _weights(size):
+    """What each of the points on a side adds to each of `size` pixels, [size, points]: as much in all as a pixel needs
+    to have the deviation of a single point."""
+    distance = np.linspace(0, _POINTS - 1, size)[:, None] - np.arange(_POINTS)
+    weights = np.exp(-((distance / _REACH) ** 2) / 2)
+    return weights / np.linalg.norm(weights, axis=1, keepdims=True)

@@ -10,11 +10,17 @@ RANDOM_ROTATION = flags.DEFINE_float(
 RANDOM_ZOOM = flags.DEFINE_float(
     "random_zoom", 0.0, "Enlarge or shrink training images by up to this fraction.", 0.0, 0.9
 )
+RANDOM_ELASTIC = flags.DEFINE_float(
+    "random_elastic",
+    0.0,
+    "Deform training images by smooth random fields of so many pixels' deviation.",
+    lower_bound=0.0,
+)
 INTERPOLATION = flags.DEFINE_enum(
     "random_interpolation",
     "bilinear",
     INTERPOLATIONS,
-    "Values of turned and zoomed training images: bilinear blurs, nearest does not.",
+    "Values of turned, zoomed and deformed training images: bilinear blurs, nearest does not.",
 )
 RANDOM_SHIFT = flags.DEFINE_integer(
     "random_shift", 0, "Move training images by up to so many pixels in each direction.", lower_bound=0
@@ -27,6 +33,7 @@ def augmentation() -> Augmentation:
     return Augmentation(
         rotation=RANDOM_ROTATION.value,
         zoom=RANDOM_ZOOM.value,
+        elastic=RANDOM_ELASTIC.value,
         shift=RANDOM_SHIFT.value,
         flip=RANDOM_FLIP.value,
         interpolation=INTERPOLATION.value,

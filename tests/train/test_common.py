@@ -19,13 +19,15 @@ def own_flags():
 
 
 def test_augmentation_of_the_flags():
-    turned = ["--random_rotation=10", "--random_zoom=0.2", "--random_interpolation=nearest"]
+    turned = ["--random_rotation=10", "--random_zoom=0.2", "--random_elastic=0.5", "--random_interpolation=nearest"]
     flags.FLAGS(["train.mnist", *turned, "--random_shift=3", "--random_flip"])
-    expected = Augmentation(rotation=10, zoom=0.2, shift=3, flip=True, interpolation="nearest")
+    expected = Augmentation(rotation=10, zoom=0.2, elastic=0.5, shift=3, flip=True, interpolation="nearest")
     assert augmentation_flags.augmentation() == expected
 
 
-@pytest.mark.parametrize("flag", ["--random_rotation=30", "--random_zoom=0.5", "--random_shift=2", "--random_flip"])
+@pytest.mark.parametrize(
+    "flag", ["--random_rotation=30", "--random_zoom=0.5", "--random_elastic=3", "--random_shift=2", "--random_flip"]
+)
 def test_training_batches_are_augmented(flag):
     flags.FLAGS(["train.mnist", "--training_batch_size=8", "--max_num_training_steps=1", flag])
     train = datasets.Arrays(np.random.default_rng(0).random((8, 6, 6, 1), np.float32), np.arange(8))
