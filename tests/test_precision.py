@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfrobust import datasets, precision
-from tfrobust.models.mnist import challenge_cnn
+from tfrobust.models.mnist import challenge_cnn, threshold_cnn
 from tfrobust.precision import AttackTwin
 
 
@@ -133,6 +133,7 @@ MODELS = {
     "activation with weights": (lambda: with_head((8, 8, 3), *prelu(), *prelu()), (8, 8, 3)),
     "call of one's own": (standardising, (8, 8, 3)),
     "challenge_cnn": (lambda: challenge_cnn(seed=1), (28, 28, 1)),
+    "threshold_cnn": (lambda: threshold_cnn(seed=1), (28, 28, 1)),
     "32x32x3": (lambda: with_head((32, 32, 3), layers.Conv2D(8, 3, padding="same")), (32, 32, 3)),
     "valid": (lambda: with_head((10, 10, 3), layers.Conv2D(8, 3, padding="valid")), (10, 10, 3)),
     "even kernel": (lambda: with_head((9, 11, 2), layers.Conv2D(8, (2, 4), padding="same")), (9, 11, 2)),
@@ -185,7 +186,14 @@ def test_float32_twin_has_the_classifiers_logits_and_gradients(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["challenge_cnn", "even kernel", "batch normalisation", "shared layers and branches", "call of one's own"],
+    [
+        "challenge_cnn",
+        "threshold_cnn",
+        "even kernel",
+        "batch normalisation",
+        "shared layers and branches",
+        "call of one's own",
+    ],
 )
 def test_training_logits_have_the_classifiers_weight_gradients(name):
     build, shape = MODELS[name]

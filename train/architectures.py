@@ -27,6 +27,7 @@ MNIST: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
     "challenge": lambda seed, data, _: mnist.challenge_cnn(
         seed=seed, initializer=common.INITIALIZER.value, dropout=common.DROPOUT.value, **_sizes(data)
     ),
+    "thresholds": lambda seed, data, _: mnist.threshold_cnn(seed=seed, **_sizes(data)),
     "tramer_a": lambda seed, data, _: tramer.tramer("a", seed=seed, **_sizes(data)),
     "tramer_b": lambda seed, data, _: tramer.tramer("b", seed=seed, **_sizes(data)),
     "tramer_c": lambda seed, data, _: tramer.tramer("c", seed=seed, **_sizes(data)),

@@ -84,9 +84,9 @@ DROP_TAIL = flags.DEFINE_bool(
 ARCHITECTURE = flags.DEFINE_string(
     "architecture",
     None,
-    "The network: challenge, tramer_a, tramer_b, tramer_c, tramer_d, capacity, mlp, mlp_bn or lenet for train.mnist; "
-    "wide, narrow, small, capacity, naive, convnet or nin for train.cifar10; resnet18, alexnet or small for "
-    "train.imagenet. Default: the first of each: challenge, wide, resnet18.",
+    "The network: challenge, thresholds, tramer_a, tramer_b, tramer_c, tramer_d, capacity, mlp, mlp_bn or lenet for "
+    "train.mnist; wide, narrow, small, capacity, naive, convnet or nin for train.cifar10; resnet18, alexnet or small "
+    "for train.imagenet. Default: the first of each: challenge, wide, resnet18.",
 )
 CAPACITY = flags.DEFINE_integer("capacity", 1, "Scale of --architecture=capacity: 1, 2, 4, ...", lower_bound=1)
 INPUT_SCALE = flags.DEFINE_float(

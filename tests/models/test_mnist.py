@@ -1,5 +1,6 @@
 """The challenge CNN."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -53,6 +54,32 @@ def test_threshold_filters_ignore_what_epsilon_can_do_to_black_and_white():
     # Filters of the lower level less those of the upper one: 0 below 0.35, 4 (0.65 - 0.35) above 0.65.
     difference = response[:, :5] - response[:, 5:10]
     np.testing.assert_allclose(difference, np.repeat([[0.0], [0.0], [1.2], [1.2]], 5, axis=1), atol=1e-5)
+
+
+def test_threshold_cnn_compares_every_pixel_with_both_levels():
+    model = mnist.threshold_cnn(seed=0)
+    assert model.count_params() == 1_677_162
+    kernel, bias = (w.numpy() for w in (model.layers[1].kernel, model.layers[1].bias))
+    # The random remainder left out, which filters have besides.
+    thresholds, _ = mnist.threshold_filters(np.zeros_like(kernel), mnist.STRIDED_THRESHOLD_PLACES)
+    np.testing.assert_allclose(kernel[..., :16], thresholds[..., :16], atol=0.25)
+    first = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(48, 5, strides=2, padding="same")])
+    first.set_weights([thresholds, bias])
+    image = np.random.default_rng(0).choice(np.array([0.0, 0.3, 0.7, 1.0], np.float32), (1, 28, 28, 1))
+    response = tf.nn.relu(first(image))[0]
+    # Lower level less upper level, four pixels to a place: 0 for black, 4 (0.65 - 0.35) for white, grey or not.
+    white = tf.nn.depth_to_space((response[..., :4] - response[..., 4:8])[tf.newaxis], 2)
+    np.testing.assert_allclose(white, 1.2 * (image > 0.5), atol=1e-5)
+
+
+def test_threshold_cnn_of_other_sizes_and_seeds():
+    model = mnist.threshold_cnn(seed=1, input_shape=(15, 12, 3), num_classes=4)
+    assert model(np.zeros([2, 15, 12, 3], np.float32)).shape == (2, 4)
+    again, other = (mnist.threshold_cnn(seed=seed, input_shape=(15, 12, 3), num_classes=4) for seed in (1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), again.get_weights(), strict=True))
+    assert not any(
+        np.array_equal(a, b) for a, b in zip(model.get_weights()[::2], other.get_weights()[::2], strict=True)
+    )
 
 
 def test_dropout_is_for_training_alone():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -119,6 +120,13 @@ def test_the_table_is_measured_in_a_precision_that_is_not_weaker(tmp_path, monke
     monkeypatch.setattr(common.evaluation, "evaluate", counted)
     call(tmp_path / "run", "--architecture=mlp", "--dropout=0", "--max_num_training_steps=1", f"--precision={given}")
     assert asked == [measured]
+
+
+def test_the_threshold_network_trains_through_windows_on_deformed_images(tmp_path):
+    flagged = ["--architecture=thresholds", "--dropout=0", "--relu_window_share=0.5", "--random_elastic=0.8"]
+    call(tmp_path / "run", *flagged, "--max_num_training_steps=2")
+    saved = keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert saved.name == "threshold_cnn" and saved.count_params() == 1_677_162
 
 
 def test_a_run_is_not_continued_with_other_flags(finished, capsys):
