@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfrobust.augmentation import Augmentation
+from tfrobust.augmentation import INTERPOLATIONS, Augmentation
 
 
 def test_shifts_move_whole_images_to_every_place():
@@ -56,28 +56,42 @@ def test_rotations_and_zooms_are_about_the_centre_and_fill_their_range(rotation,
     np.testing.assert_allclose(np.sqrt(weight / place(before)[2]), distance / 8, rtol=0.03)
 
 
-def test_elastic_fields_are_smooth_and_as_wide_as_they_say():
+@pytest.mark.parametrize(("interpolation", "rounding"), [("bilinear", 0.0), ("nearest", 0.3)])
+def test_elastic_fields_are_smooth_and_as_wide_as_they_say(interpolation, rounding):
     # Images whose values are their rows and columns show where a value came from; zeros of outside are left out.
     rows, columns = np.mgrid[:28, :28].astype(np.float32) + 100
     images = np.repeat(np.stack([rows, columns], axis=-1)[np.newaxis], 400, axis=0)
-    moved = Augmentation(elastic=1.5)(images, seed=0, step=0)[:, 6:-6, 6:-6]
+    moved = Augmentation(elastic=1.5, interpolation=interpolation)(images, seed=0, step=0)[:, 6:-6, 6:-6]
     field = moved - images[:, 6:-6, 6:-6]
     assert np.all(np.abs(field.mean(axis=0)) < 0.4) and np.all(np.abs(field.std(axis=0) - 1.5) < 0.25)
     assert abs(np.corrcoef(field[..., 0].ravel(), field[..., 1].ravel())[0, 1]) < 0.05
     # From one pixel to the next it changes little, and from one side to the other it is another.
-    assert np.std(np.diff(field, axis=1)) < 0.4
+    assert np.std(np.diff(field, axis=1)) < 0.4 + rounding
     far = np.corrcoef(field[:, 8, 0, 0], field[:, 8, 15, 0])[0, 1]
     assert abs(far) < 0.25
-    assert np.corrcoef(field[:, 8, 7, 0], field[:, 8, 8, 0])[0, 1] > 0.95
+    assert np.corrcoef(field[:, 8, 7, 0], field[:, 8, 8, 0])[0, 1] > 0.95 - rounding / 3
 
 
-def test_elastic_fields_join_rotations_in_one_sampling():
-    before = blobs(50)
-    turned = Augmentation(rotation=20, zoom=0.1)(before, seed=0, step=3)
-    both = Augmentation(rotation=20, zoom=0.1, elastic=1e-3)(before, seed=0, step=3)
-    np.testing.assert_allclose(both, turned, atol=0.01)
-    nearest = Augmentation(rotation=20, elastic=1.0, interpolation="nearest")(before, seed=0, step=3)
-    assert set(np.unique(nearest)) <= {0, *np.unique(before)} and np.abs(nearest - before).max() > 0.5
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_elastic_fields_join_rotations_in_one_sampling(interpolation):
+    # Not as high as wide, and of channels that differ; turned, its corners come from outside.
+    before = np.random.default_rng(0).uniform(0.1, 1, (50, 9, 14, 2)).astype(np.float32)
+    options = {"rotation": 20, "zoom": 0.1, "interpolation": interpolation}
+    turned = Augmentation(**options)(before, seed=0, step=3)
+    both = Augmentation(**options, elastic=1e-6)(before, seed=0, step=3)
+    assert np.any(turned[:, 0, 0] == 0)
+    # At the border, Keras mixes with the nearest pixel instead of 0.
+    np.testing.assert_allclose(both[:, 3:-3, 4:-4], turned[:, 3:-3, 4:-4], atol=1e-4)
+    np.testing.assert_array_equal(np.all(both == 0, axis=-1)[:, ::8, ::13], np.all(turned == 0, axis=-1)[:, ::8, ::13])
+
+
+def test_deformed_images_are_zero_where_there_was_nothing():
+    ones = np.ones([20, 12, 10, 1], np.float32)
+    for interpolation in INTERPOLATIONS:
+        after = Augmentation(elastic=2.0, interpolation=interpolation)(ones, seed=0, step=0)
+        # As often as a normal number is below minus half a pixel of 2 pixels' deviation, or less by interpolation.
+        assert 0.2 < np.mean(after[:, 0, 5] < 0.5) < 0.6
+        assert np.all(after[:, 6, 5] == 1)
 
 
 def test_the_nearest_pixel_is_a_pixel_of_the_image():
@@ -96,9 +110,10 @@ def test_white_stays_white_and_values_keep_their_range():
     assert np.all(moved[:, 1].min(axis=(1, 2, 3)) >= images[1].min()) and moved[:, 1].min() < 0
 
 
-def test_images_of_a_batch_do_not_touch_each_other():
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_images_of_a_batch_do_not_touch_each_other(interpolation):
     images = np.random.default_rng(0).random((4, 6, 7, 3)).astype(np.float32)
-    augmentation = Augmentation(rotation=40, zoom=0.3, elastic=1.0, shift=2, flip=True)
+    augmentation = Augmentation(40, 0.3, elastic=1.0, shift=2, flip=True, interpolation=interpolation)
     whole = augmentation(images, seed=0, step=0)
     images[1:] = 0
     np.testing.assert_array_equal(augmentation(images, seed=0, step=0)[0], whole[0])

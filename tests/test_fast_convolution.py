@@ -54,6 +54,7 @@ def test_input_gradient_of_an_image_smaller_than_the_kernel():
         ({}, (8, 8, 2), True),
         ({"strides": 2}, (8, 8, 1), True),
         ({"strides": 2}, (8, 8, 2), False),
+        ({"strides": (1, 4)}, (8, 8, 1), False),
         ({"dilation_rate": 2}, (8, 8, 2), False),
         ({"groups": 2}, (8, 8, 2), False),
         ({}, (8, 8, 5), False),

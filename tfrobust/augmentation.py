@@ -14,7 +14,8 @@ from tfrobust.checks import require_integer
 
 INTERPOLATIONS = ("bilinear", "nearest")
 
-# Tell the seeds of flips, and those of rotations and zooms, from those of shifts, which end in the number of pixels.
+# Tell the seeds of flips, and those of rotations, zooms and elastic fields, from those of shifts, which end in the
+# number of pixels.
 _FLIPS = 2**31
 _TURNS = 2**31 + 1
 
@@ -31,8 +32,9 @@ class Augmentation:
       rotation: turn by up to so many degrees, from 0 to 180, either way around the centre.
       zoom: enlarge or shrink by up to this fraction, 0 or more and below 1. Rotated, zoomed and deformed images are 0
         where there was nothing before.
-      elastic: move pixels by smooth random fields, one for rows and one for columns, of so many pixels' deviation, 0 or
-        more: elastic deformation (Simard, Steinkraus and Platt 2003, with fields between 5 x 5 random numbers).
+      elastic: move pixels by smooth random fields, one for rows and one for columns, of this standard deviation in
+        pixels, 0 or more: elastic deformation (Simard, Steinkraus and Platt 2003, with fields made of 5 x 5 random
+        numbers).
       interpolation: of rotated, zoomed and deformed images, which are sampled once. "bilinear" blurs them: of MNIST's
         pixels a third of the white ones become grey, which an adversary of epsilon 0.3 makes what it likes. "nearest"
         leaves each pixel a value that the image had.
@@ -93,21 +95,12 @@ class Augmentation:
 
     def _deformed(self, images, rows, rng):
         """The images under the affine maps `rows` and elastic fields."""
-        count, height, width, channels = images.shape
+        count, height, width, _ = images.shape
         y, x = np.mgrid[:height, :width]
         a, b, c, d, e, f = rows[:, :6].T[:, :, None, None]
         noise = rng.normal(0, self.elastic, (2, count, _POINTS, _POINTS))
         dy, dx = _weights(height) @ noise @ _weights(width).T
-        places = [d * x + e * y + f + dy, a * x + b * y + c + dx]
-        whole = np.broadcast_to(np.arange(count)[:, None, None], (count, height, width))
-        if self.interpolation == "nearest":  # in a fifth of the time of what is below
-            row, column = np.rint(places).astype(np.int64)
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            found = images[whole, np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
-            return found * inside[..., np.newaxis].astype(found.dtype)
-        places = np.stack([whole, *places]).astype(np.float32)
-        parts = [keras.ops.image.map_coordinates(images[..., i], places, order=1) for i in range(channels)]
-        return keras.ops.stack(parts, axis=-1)
+        return _sampled(images, d * x + e * y + f + dy, a * x + b * y + c + dx, self.interpolation)
 
     def _shifted(self, images, rng):
         most = self.shift
@@ -115,6 +108,24 @@ class Augmentation:
         padded = np.pad(images, [(0, 0), (most, most), (most, most), (0, 0)])
         places = rng.integers(0, 2 * most + 1, (len(images), 2))
         return np.stack([image[r : r + height, c : c + width] for image, (r, c) in zip(padded, places, strict=True)])
+
+
+def _sampled(images, row, column, interpolation):
+    """Values [B, H, W, C] of images at places [B, H, W] between their pixels; 0 outside.
+
+    In a tenth of the time of `keras.ops.image.map_coordinates`, which interpolates between the images as well.
+    """
+    height, width = images.shape[1:3]
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    # What is farther outside than a pixel is as far as one.
+    row, column = np.clip(row + 1, 0, height + 1), np.clip(column + 1, 0, width + 1)
+    image = np.arange(len(images))[:, np.newaxis, np.newaxis]
+    if interpolation == "nearest":
+        return padded[image, np.rint(row).astype(np.int64), np.rint(column).astype(np.int64)]
+    top, left = np.minimum(row.astype(np.int64), height), np.minimum(column.astype(np.int64), width)
+    down, right = (part[..., np.newaxis].astype(images.dtype) for part in (row - top, column - left))
+    upper, lower = ((1 - right) * padded[image, i, left] + right * padded[image, i, left + 1] for i in (top, top + 1))
+    return (1 - down) * upper + down * lower
 
 
 def _weights(size):

@@ -1,5 +1,7 @@
 """A convolution of few input channels whose input gradient is fast on a CPU."""
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -7,7 +9,7 @@ import tensorflow as tf
 # Rows and columns of the block of pixels that one position of the strided convolution makes; tall and narrow ones keep
 # the vector units busiest. 7 divides MNIST's 28 rows, 8 CIFAR's 32.
 BLOCKS, BLOCKS_MADE_TWICE = ((7, 2), (8, 2)), ((4, 2),)
-# Times the pixels under a stride.
+# Input channels times rows and columns of a stride, above which vector units are busy anyway.
 MOST_CHANNELS = 4
 
 
@@ -21,7 +23,8 @@ def convolution_input_gradient(
     block, giving one convolution of the block's stride with as many times the channels, and its outputs are laid out as
     pixels. The terms of each sum are the same; the zeros around the shifted kernels add nothing.
 
-    A convolution with strides is one without of the pixels under each stride, which are its channels.
+    A convolution with strides equals one without on an image whose channels are the pixels under each stride, and is
+    treated as that.
 
     Where `gradient` is of lower precision, bfloat16, the kernel is a sum of two of that precision: what it is rounded
     to, and the error. Each pixel is made twice and summed. A rounded kernel errs in the same direction at every step of
@@ -57,7 +60,7 @@ def convolution_input_gradient(
 
 
 def _zeros_before(size, kernel_size, stride):
-    """Of "same" padding."""
+    """How many zeros "same" padding puts before rows or columns of an input."""
     return max((-(-size // stride) - 1) * stride + kernel_size - size, 0) // 2
 
 
@@ -68,7 +71,8 @@ def _laid_out(pixels, count, block, channels):
 
 
 def _unstrided_input_gradient(gradient, kernel, before, output):
-    """With `before` zeros before the input, which has `output` rows and columns."""
+    """As `convolution_input_gradient`, of a convolution that put `before` zeros before the rows and columns of an input
+    of size `output`: [B, *output, C]."""
     parts, blocks = [kernel], BLOCKS
     if gradient.dtype.size < kernel.dtype.size:
         rounded = tf.cast(kernel, gradient.dtype)
@@ -125,7 +129,8 @@ class FastInputGradientConv2D(keras.layers.Conv2D):
             and layer.groups == 1
             and layer.padding in ("same", "valid")
             and layer.data_format == "channels_last"
-            and layer.kernel.shape[2] * np.prod(layer.strides) <= MOST_CHANNELS
+            and all(k >= s for k, s in zip(layer.kernel_size, layer.strides, strict=True))
+            and layer.kernel.shape[2] * math.prod(layer.strides) <= MOST_CHANNELS
         )
 
     def call(self, inputs):

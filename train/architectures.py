@@ -21,8 +21,8 @@ def _with_mean_image(build):
     return built
 
 
-# Builders of (seed, data, train) by name. `challenge` takes --initializer and --dropout; the others start as their
-# authors' do.
+# Builders of (seed, data, train) by name. `challenge` takes --initializer and --dropout; `thresholds` is ours; the
+# others start as their authors' do.
 MNIST: Mapping[str, Callable[[int, DatasetSpec, Arrays], keras.Model]] = {
     "challenge": lambda seed, data, _: mnist.challenge_cnn(
         seed=seed, initializer=common.INITIALIZER.value, dropout=common.DROPOUT.value, **_sizes(data)

@@ -13,7 +13,7 @@ RANDOM_ZOOM = flags.DEFINE_float(
 RANDOM_ELASTIC = flags.DEFINE_float(
     "random_elastic",
     0.0,
-    "Deform training images by smooth random fields of so many pixels' deviation.",
+    "Deform training images by smooth random fields of this standard deviation in pixels.",
     lower_bound=0.0,
 )
 INTERPOLATION = flags.DEFINE_enum(

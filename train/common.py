@@ -100,7 +100,8 @@ INITIALIZER = flags.DEFINE_enum(
     "initializer",
     "challenge",
     mnist.INITIALIZERS,
-    "Where the weights of --architecture=challenge start, see tfrobust/models/mnist.py; challenge is the original's.",
+    "Where the weights of --architecture=challenge start, see tfrobust/models/mnist.py; challenge is the original's. "
+    "Other networks take no notice of it.",
 )
 DROPOUT = flags.DEFINE_float(
     "dropout",

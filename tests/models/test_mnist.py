@@ -56,6 +56,12 @@ def test_threshold_filters_ignore_what_epsilon_can_do_to_black_and_white():
     np.testing.assert_allclose(difference, np.repeat([[0.0], [0.0], [1.2], [1.2]], 5, axis=1), atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 5, 1, 32), (5, 1, 1, 32), (5, 5, 1, 19)])
+def test_threshold_filters_need_room(shape):
+    with pytest.raises(ValueError, match=r"kernel must have 20 filters or more that reach the places .*, got \("):
+        mnist.threshold_filters(np.zeros(shape, np.float32))
+
+
 def test_threshold_cnn_compares_every_pixel_with_both_levels():
     model = mnist.threshold_cnn(seed=0)
     assert model.count_params() == 1_677_162

@@ -35,8 +35,9 @@ def challenge_cnn(
         deviations, and biases of 0.1. Its logits start with a size of about 10, which takes thousands of steps to
         unlearn.
         "he_normal": each layer scaled to its size, biases 0.
-        "thresholds": as he_normal, but 20 of the 32 first filters start as `threshold_filters`. Training arrives at
-        such filters anyway (Madry et al., arXiv:1706.06083v4, appendix on inspecting the robust MNIST model).
+        "thresholds": as he_normal, but 20 of the 32 first filters start as `threshold_filters` and the others 0.3 times
+        as large. Training arrives at such filters anyway (Madry et al., arXiv:1706.06083v4, appendix on inspecting the
+        robust MNIST model).
       dropout: which part of the dense layer's outputs training drops, from 0 up and below 1; the original none. It adds
         a layer that does nothing where the network is used.
 
@@ -88,7 +89,8 @@ def threshold_cnn(*, seed: int, input_shape=(28, 28, 1), num_classes: int = 10) 
     lets through the largest of four pixels, of which an adversary needs to raise only one.
 
     Args:
-      seed: of the initial weights: He's normal distribution, biases 0, but for the thresholds.
+      seed: of the initial weights: He's normal distribution, biases 0, but for the first convolution, whose filters
+        are thresholds or random and 0.3 times as large.
       input_shape: height, width, channels.
       num_classes: K.
 
@@ -119,18 +121,26 @@ def threshold_filters(kernel: np.ndarray, places=THRESHOLD_PLACES) -> tuple[np.n
 
     Four filters for each place become relu(slope (pixel - level)) and relu(slope (level - pixel)), for two levels, over
     a faint remainder of their random weights. Where pixels are 0 or 1, the difference of two such filters does not
-    change under perturbations up to 0.35.
+    change under perturbations up to 0.35. The other filters keep 0.3 of their random weights.
 
     Args:
-      kernel: random weights [h, w, C, F] with h and w of 3 or more and F of four times the places or more.
+      kernel: random weights [h, w, C, F].
       places: rows and columns of the pixels, away from the centre of the filter.
 
     Returns:
       kernel [h, w, C, F] and bias [F].
+
+    Raises:
+      ValueError: for a kernel in which a place lies outside, or with fewer filters than thresholds.
     """
     height, width, channels, filters = kernel.shape
-    kernel, bias = kernel * 0.3, np.zeros(filters, kernel.dtype)
     variants = [(s, v, p) for s in (1, -1) for v in THRESHOLD_LEVELS for p in places]
+    inside = all(0 <= height // 2 + row < height and 0 <= width // 2 + column < width for row, column in places)
+    if not inside or filters < len(variants):
+        raise ValueError(
+            f"kernel must have {len(variants)} filters or more that reach the places {places}, got {kernel.shape}"
+        )
+    kernel, bias = kernel * 0.3, np.zeros(filters, kernel.dtype)
     for i, (sign, level, (row, column)) in enumerate(variants):
         kernel[..., i] *= 0.2
         kernel[height // 2 + row, width // 2 + column, :, i] += sign * THRESHOLD_SLOPE / channels
