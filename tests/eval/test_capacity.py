@@ -78,7 +78,7 @@ def test_networks_by_name(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--scales=1,x"], "each once and separated by commas, got ['1', 'x']"),
-        (["--scales=1,mlp"], "scales must be integers of 1 or more, or some of challenge, tramer_a"),
+        (["--scales=1,mlp"], "scales must be integers of 1 or more, or some of challenge, thresholds, tramer_a"),
         (["--scales=2,2"], "each once"),
         (["--scales=0"], "scales must be integers of 1 or more"),
         (["--adversaries=cw"], "adversaries must be some of natural, fgsm, pgd, got 'cw'"),
