@@ -1,4 +1,4 @@
-"""The challenge CNN."""
+"""The challenge CNN, and the network that begins with thresholds."""
 
 import keras
 import numpy as np
