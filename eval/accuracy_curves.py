@@ -25,13 +25,16 @@ def check_attacks(attacks: str, epsilons: Sequence[float]) -> list[str]:
     return list(suites[0])
 
 
-def measure(found: study.Study, key: Mapping[str, object], classifier, test: datasets.Arrays, attacks: str, epsilon):
+def measure(
+    found: study.Study, key: Mapping[str, object], classifier, test: datasets.Arrays, attacks: str, epsilon, **arguments
+):
     """The rows of one network and epsilon, computed unless they are there.
 
     Args:
       found: has `key` and COLUMNS as columns; its key is `key`'s, attack and epsilon.
       key: the column that names the network, and its name.
       attacks: as --attacks.
+      arguments: of `common.evaluate`.
     """
     suite = catalogue.parse(attacks, ThreatModel(common.NORM.value, epsilon))
     missing = {name: attack for name, attack in suite.items() if not found.has(*key.values(), name, epsilon)}
@@ -48,6 +51,7 @@ def measure(found: study.Study, key: Mapping[str, object], classifier, test: dat
             on_result=keep,
             on_skip=tables.refuse_skipped,
             on_progress=tables.show_progress,
+            **arguments,
         )
         tables.clear_progress()
     return [found.get(*key.values(), name, epsilon) for name in suite]

@@ -5,8 +5,8 @@
 
 --output=reports/sweep writes reports/sweep.csv, .json and .png; the same command goes on where it was stopped, and
 --redraw draws again what is there. --report=sweep.html writes a page for a browser. Attacks have the parameters of
-eval.robust_accuracy; step sizes that are not given follow epsilon. In the end it says at which epsilon each accuracy
-falls to that of guessing.
+eval.robust_accuracy, and --relu_window is the same for all epsilons; step sizes that are not given follow epsilon. In
+the end it says at which epsilon each accuracy falls to that of guessing.
 """
 
 import itertools
@@ -24,14 +24,17 @@ from eval import (
     html_study,
     named_models,
     output_files,
+    relu_window_flag,
     study,
 )
+from tfrobust import reports
 
 TRAINED_EPSILON = fraction_flag.define_fraction("trained_epsilon", None, "Mark this epsilon, that of the training.")
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(epsilons_flag)
 flags.adopt_module_key_flags(named_models)
 flags.adopt_module_key_flags(output_files)
+flags.adopt_module_key_flags(relu_window_flag)
 flags.adopt_module_key_flags(study)
 flags.adopt_module_key_flags(html_page)
 
@@ -66,6 +69,8 @@ def main() -> None:
         "precision": common.attack_precision(),
         "chance": 1 / data_flags.dataset_spec().num_classes,
     }
+    if window := relu_window_flag.RELU_WINDOW.value:
+        settings["relu_window"] = window
     test = data_flags.load_test_set()
     settings["num_examples"] = len(test.labels)
     found = study.Study(output, settings, COLUMNS, ("model", "attack", "epsilon"))
@@ -75,7 +80,9 @@ def main() -> None:
     print(f"{'model':{width}}  {'attack':{attack_width}}  {'epsilon':>9}  {'accuracy':>9}  {'seconds':>8}")
     for model, classifier in models.items():
         for epsilon in epsilons:
-            rows = accuracy_curves.measure(found, {"model": model}, classifier, test, attacks, epsilon)
+            rows = accuracy_curves.measure(
+                found, {"model": model}, classifier, test, attacks, epsilon, relu_window=window
+            )
             for row in rows:
                 print(
                     f"{model:{width}}  {row['attack']:{attack_width}}  {epsilon:>9.4g}  {row['accuracy']:>9.2%}  "
@@ -107,9 +114,11 @@ def chance_epsilons(settings, rows) -> dict[tuple[str, str], float | None]:
 
 def caption(settings) -> str:
     """What was measured, in a line."""
+    window = settings.get("relu_window")
+    through = f", {reports.gradient_words('gradients', window)}" if window else ""
     return (
         f"{settings['num_examples']:,} test examples of {settings['dataset']}, {settings['norm']}, attacks "
-        f"{settings['attacks']}, seed {settings['seed']}"
+        f"{settings['attacks']}, seed {settings['seed']}{through}"
     )
 
 

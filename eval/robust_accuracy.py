@@ -25,6 +25,7 @@ from eval import (
     output_files,
     provenance,
     radius_sweep,
+    relu_window_flag,
     smallest_changes,
     tables,
 )
@@ -42,20 +43,13 @@ STATE = flags.DEFINE_string(
 CURVE = flags.DEFINE_string(
     "curve", None, "With --suite=min_norm: write accuracy against epsilon to this path plus .csv and .png."
 )
-RELU_WINDOW = flags.DEFINE_float(
-    "relu_window",
-    0.0,
-    "How far, in pixel units, the attacks' gradients look beyond the thresholds of the first ReLU, a random part of it "
-    "for each image and step; try 2 * --epsilon where the first filters are thresholds, as in robust MNIST networks, "
-    "or where Square fools what gradients do not.",
-    lower_bound=0.0,
-)
 RED_FLAGS = flags.DEFINE_bool("red_flags", True, "Look for signs that the numbers are not to be trusted.")
 flags.adopt_module_key_flags(common)
 flags.adopt_module_key_flags(output_files)
 flags.adopt_module_key_flags(markdown)
 flags.adopt_module_key_flags(html_page)
 flags.adopt_module_key_flags(radius_sweep)
+flags.adopt_module_key_flags(relu_window_flag)
 
 
 def main() -> None:
@@ -80,7 +74,7 @@ def main() -> None:
         raise ValueError("curve needs --suite=min_norm, whose attacks give the accuracy at every epsilon")
     if smallest and (STATE.value or SAVE_ADVERSARIAL.value or markdown.MARKDOWN.value):
         raise ValueError("state, save_adversarial and markdown are for norm-bounded attacks, not for --suite=min_norm")
-    if smallest and RELU_WINDOW.value:
+    if smallest and relu_window_flag.RELU_WINDOW.value:
         raise ValueError("relu_window is for norm-bounded attacks, not for --suite=min_norm")
     attack_warnings.warn_of_other_data(path)
     threat = common.threat_model()
@@ -90,9 +84,8 @@ def main() -> None:
     if smallest:
         return measure_smallest_changes(classifier, test, rows, threat)
     state = EvaluationState(STATE.value) if STATE.value else None
-    report = tables.print_robustness_table(
-        classifier, test, threat, rows, path, state=state, relu_window=RELU_WINDOW.value
-    )
+    window = relu_window_flag.RELU_WINDOW.value
+    report = tables.print_robustness_table(classifier, test, threat, rows, path, state=state, relu_window=window)
     print(f"robust accuracy {report.robust_accuracy:.2%} (worst case of all rows, example by example)")
     print(f"seed {report.seed}, attack gradients in {report.gradients}, predictions in float32")
     found = look_for_red_flags(classifier, test, threat, report, rows) if RED_FLAGS.value else []

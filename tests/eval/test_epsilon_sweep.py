@@ -3,6 +3,7 @@
 import csv
 import json
 
+import keras
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -48,6 +49,30 @@ def test_curves(digits_model, tmp_path, capsys, killed_at):
     ]
     assert len(found.images) == 1 and "50 test examples of digits, linf, attacks fgsm,pgd:steps=5" in found.text
     assert json.loads(output.with_suffix(".json").read_text())["command"] in found.text
+
+
+def test_gradients_through_windows(tmp_path, monkeypatch, capsys):
+    layers = keras.layers
+    stack = [layers.Conv2D(2, 5, activation="relu"), layers.Flatten(), layers.Dense(10)]
+    keras.Sequential([keras.Input((28, 28, 1)), *stack]).save(tmp_path / "model.keras")
+    windows = []
+    original = common.evaluate
+
+    def evaluate(*arguments, **options):
+        windows.append(options["relu_window"])
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(common, "evaluate", evaluate)
+    output = tmp_path / "sweep"
+    arguments = [f"--models={tmp_path / 'model.keras'}", "--epsilons=0,0.1", f"--output={output}"]
+    call(*arguments, "--relu_window=0.2")
+    assert windows == [0.2, 0.2]
+    assert json.loads(output.with_suffix(".json").read_text())["settings"]["relu_window"] == 0.2
+    assert "seed 4557077, gradients through ReLU windows up to 0.2" in capsys.readouterr().out
+    # Rows of other gradients do not belong in the same curve.
+    with pytest.raises(SystemExit):
+        call(*arguments)
+    assert "relu_window" in capsys.readouterr().err and windows == [0.2, 0.2]
 
 
 def test_chance_is_where_the_curve_crosses_it():
