@@ -97,7 +97,7 @@ STORE_ADV_PATH = flags.DEFINE_string(
     "store_adv_path",
     None,
     "Adversarial test examples, .npy as in the challenge or .npz: eval.pgd_attack and training write, eval.run_attack "
-    "reads them.",
+    "reads them; for eval.robust_accuracy it is --save_adversarial.",
 )
 EVAL_BATCH_SIZE = flags.DEFINE_integer(
     "eval_batch_size", 100, "Examples attacked at a time; no result depends on it beyond rounding.", lower_bound=1

@@ -1,6 +1,6 @@
 """Speed and strength of the attacks on a robust challenge CNN, beside other libraries.
 
-    python -m tests.benchmarks.attacks --model=models/mnist_fast/model.keras --peers
+    python -m tests.benchmarks.attacks --model=models/mnist_challenge_cnn/model.keras --peers
 
 Everyone attacks the same correctly classified MNIST test images of the same weights with the same budgets, one after
 the other in one run: ratios count, absolute figures do not. Of each attack the second call is timed for those that

@@ -1,6 +1,6 @@
 """What the attacks of AutoAttack, as torchattacks has them, leave of a challenge CNN: an independent second opinion.
 
-    python -m tests.benchmarks.autoattack --model=models/mnist_fast/model.keras --every=10 --attacks=apgd_ce
+    python -m tests.benchmarks.autoattack --model=models/mnist_challenge_cnn/model.keras --every=10 --attacks=apgd_ce
 
 The weights are copied to torch, whose logits are compared with Keras's first. Attacks run in order on what still
 stands, at linf epsilon 0.3, each with the settings of the published "standard" version.

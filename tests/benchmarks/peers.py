@@ -171,7 +171,11 @@ def channels_first(torch, x):
 
 
 def torch_model(problem):
-    """The challenge CNN in torch with the Keras model's weights."""
+    """The challenge CNN in torch with the Keras model's weights.
+
+    Raises:
+      ValueError: for another network.
+    """
     import torch
 
     torch.set_num_threads(problem.threads)
@@ -179,6 +183,8 @@ def torch_model(problem):
         [torch.from_numpy(np.array(weight)) for weight in problem.model.get_layer(name).get_weights()]
         for name in ("conv1", "conv2", "dense", "logits")
     )
+    if dense[0].shape != (7 * 7 * 64, 1024):
+        raise ValueError(f"model must be the challenge CNN (--architecture=challenge), got {problem.model.name!r}")
     nn = torch.nn
     model = nn.Sequential(
         nn.Conv2d(1, 32, 5, padding=2),
