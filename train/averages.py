@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 import keras
+import tensorflow as tf
 
 
 class Averages(keras.callbacks.Callback):
@@ -43,6 +44,12 @@ class Averages(keras.callbacks.Callback):
         """
         parts = [(end - begin, means) for begin, end, means in self._parts if begin >= step]
         return {name: _mean([(n, means[name]) for n, means in parts if name in means]) for name in parts[-1][1]}
+
+    @property
+    def learning_rate(self) -> float:
+        """The optimiser's at this step."""
+        # A variable of several devices is no number before it is a tensor.
+        return float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
 
 
 def _mean(weighted):

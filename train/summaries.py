@@ -91,7 +91,7 @@ class Summaries(keras.callbacks.Callback):
             # NaN where no step since the last average measured it.
             if math.isfinite(means.get("natural_accuracy", math.nan)):
                 scalars["accuracy_nat"] = means["natural_accuracy"]
-            scalars["learning_rate"] = float(self.model.optimizer.learning_rate)
+            scalars["learning_rate"] = self._averages.learning_rate
             with self._one_line_errors(), self._writer.as_default(step=self._step):
                 for name, value in scalars.items():
                     tf.summary.scalar(name, value)

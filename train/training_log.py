@@ -58,7 +58,7 @@ class TrainingLog(keras.callbacks.Callback):
             return
         known = self._averages.since(self._last)
         self._last = self._step
-        known |= {"step": self._step, "learning_rate": float(self.model.optimizer.learning_rate)}
+        known |= {"step": self._step, "learning_rate": self._averages.learning_rate}
         known["seconds"] = self.seconds
         self._rows.append({name: float(known.get(name, math.nan)) for name in curve_files.TRAINING_COLUMNS})
         with output_files.whole_file(str(self._path)) as file:

@@ -1,5 +1,6 @@
 """The training binary as a user runs it: what it leaves, and what it refuses."""
 
+import csv
 import json
 import re
 import shutil
@@ -210,6 +211,9 @@ MIRRORED = """
     for path in pathlib.Path(model_dir).glob("checkpoint-4*"):
         path.unlink()
     small_runs.call(model_dir, *arguments)
+    # Without a schedule the learning rate is a variable of both devices.
+    constant = ["--learning_rate_warmup=0", "--learning_rate_decay=0"]
+    small_runs.call(model_dir + "_constant", *arguments, *constant, "--max_num_training_steps=3")
 """
 
 
@@ -224,8 +228,10 @@ def test_mirrored_training_on_two_devices(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("2 replicas") == 2 and done.stdout.count("resumed at step 2") == 1
+    assert done.stdout.count("2 replicas") == 3 and done.stdout.count("resumed at step 2") == 1
     trained, again = weights(tmp_path / "mirrored_first"), weights(model_dir)
     # Two devices add up in any order.
     for ours, theirs in zip(again, trained, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    with open(tmp_path / "mirrored_constant" / "training.csv", newline="") as file:
+        assert [float(row["learning_rate"]) for row in csv.DictReader(file)] == pytest.approx([1e-3, 1e-3])
