@@ -1,15 +1,11 @@
 """What is said of an attack that is run as asked for, and that nobody should draw conclusions from."""
 
 import math
-import pathlib
 
 from absl import logging
 
-from eval import data_flags
+from eval import data_flags, training_record
 from tfrobust.threat_models import ThreatModel
-
-# In the folder of a training run, its flags.
-FLAGS_FILE = "flags.txt"
 
 _warned = []
 
@@ -24,14 +20,9 @@ def warn_of_absurd_epsilon(name: str, threat: ThreatModel) -> None:
 
 def warn_of_other_data(model: str) -> None:
     """Warns if the training that the path `model` is of, if it is known, was one on other data than --dataset."""
-    path = pathlib.Path(model)
-    record = (path if path.is_dir() else path.parent) / FLAGS_FILE
-    if not record.is_file():
-        return
-    lines = record.read_text(errors="replace").splitlines()
-    trained = [line.removeprefix("--dataset=") for line in lines if line.startswith("--dataset=")]
-    if trained and trained[-1] != data_flags.DATASET.value:
-        logging.warning("%s was trained on %s and is evaluated on %s", model, trained[-1], data_flags.DATASET.value)
+    trained = training_record.dataset_of(model)
+    if trained and trained != data_flags.DATASET.value:
+        logging.warning("%s was trained on %s and is evaluated on %s", model, trained, data_flags.DATASET.value)
 
 
 def warn_of_short_steps(attack) -> None:

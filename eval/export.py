@@ -5,14 +5,15 @@
 
 The model is a .keras file, a training folder, one of its checkpoints, or a checkpoint of an original challenge. A
 folder gets what training leaves there: model.keras, and saved_model/1, whose signatures `tfrobust/export.py` describes.
+Of a run of train.imagenet, `serve_bytes` crops images as that training did; of all others it squashes them.
 """
 
 import pathlib
 
 from absl import flags
 
-from eval import common, output_files
-from tfrobust import checks, export, loading
+from eval import common, output_files, training_record
+from tfrobust import checks, export, image_folders, loading
 
 # Of the shared flags, these alone matter here.
 flags.declare_key_flag("output")
@@ -43,7 +44,8 @@ def main() -> None:
     else:
         written = [output / loading.KERAS_FILE, output / "saved_model" / "1"]
         # First, for it refuses more.
-        export.export_saved_model(classifier, written[1])
+        cropped = training_record.dataset_of(path) == image_folders.NAME
+        export.export_saved_model(classifier, written[1], fit="crop" if cropped else "squash")
         export.save_keras(classifier, written[0])
     shape = "x".join(map(str, classifier.input_shape[1:]))
     print(

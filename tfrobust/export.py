@@ -6,7 +6,7 @@
 The SavedModel needs TensorFlow alone to load. Its signatures:
 
     serving_default    images       float32 [B, H, W, C], pixels in [0, 1]
-    serve_bytes        image_bytes  string [B], each a PNG or JPEG file of any size; what is transparent is black
+    serve_bytes        image_bytes  string [B], each a PNG or JPEG file of any size; see `served_images.decoder`
 
 Both return logits float32 [B, K], probabilities float32 [B, K] and class int64 [B].
 
@@ -21,13 +21,11 @@ import shutil
 import tempfile
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from tfrobust import served_images
 from tfrobust.checks import require_logits
 
-# What every PNG file begins with.
-PNG = b"\x89PNG\r\n\x1a\n"
 _SAVED_MODEL_PARTS = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
 
 
@@ -35,21 +33,19 @@ class ExportError(RuntimeError):
     """A model cannot be written; what stood in its place is intact."""
 
 
-def export_saved_model(classifier: keras.Model, directory) -> None:
+def export_saved_model(classifier: keras.Model, directory, *, fit: served_images.Fit = "squash") -> None:
     """Writes `classifier`, in inference mode, as a SavedModel with the signatures that the module describes.
-
-    `serve_bytes` decodes to the classifier's channels, puts what is transparent before black, resizes an image of
-    another size (bilinear, antialiased) and scales to [0, 1].
 
     Args:
       classifier: a built keras.Model, [B, H, W, C] pixels in [0, 1] -> [B, K] logits, with H, W, C known and C 1 or 3.
       directory: the SavedModel's folder, "saved_model/1" for TensorFlow Serving. An earlier SavedModel is replaced.
+      fit: how `serve_bytes` fits images of other sizes; "crop" for a classifier that was trained on `image_folders`.
 
     Raises:
-      ValueError: for another classifier, or a `directory` that holds anything but a SavedModel.
+      ValueError: for another classifier or `fit`, or a `directory` that holds anything but a SavedModel.
       ExportError: if it cannot be written; an earlier SavedModel is intact.
     """
-    serving_default, serve_bytes = _signatures(classifier)
+    serving_default, serve_bytes = _signatures(classifier, fit)
     target = pathlib.Path(directory).resolve()
     if target.exists() and not (target.is_dir() and {p.name for p in target.iterdir()} <= _SAVED_MODEL_PARTS):
         raise ValueError(f"directory must be a new folder, an empty one or an earlier SavedModel, got {target}")
@@ -81,7 +77,7 @@ def save_keras(classifier: keras.Model, path) -> None:
         classifier.save(temporary)
 
 
-def _signatures(classifier):
+def _signatures(classifier, fit):
     """The functions behind `serving_default` and `serve_bytes`, traced."""
     require_logits(classifier)
     shape = tuple(getattr(classifier, "input_shape", ()))
@@ -90,9 +86,7 @@ def _signatures(classifier):
             "classifier must be a built model whose input_shape is [B, H, W, C] with H, W, C known and C 1 or 3, "
             f"got {shape or 'none'}"
         )
-    height, width, channels = shape[1:]
-    # A table and no division: TensorFlow multiplies by the rounded 1/255, and pixels would differ from `datasets`'s.
-    pixel_values = np.arange(256, dtype=np.float32) / np.float32(255)
+    decode = served_images.decoder(shape[1:], fit)
 
     def predict(images):
         # Of a signature that is called in Python nobody else checks the shape.
@@ -105,28 +99,6 @@ def _signatures(classifier):
             raise ValueError(f"classifier must return logits [B, K], got {logits}")
         logits = tf.cast(logits[:count], tf.float32)
         return {"logits": logits, "probabilities": tf.nn.softmax(logits), "class": tf.argmax(logits, axis=-1)}
-
-    def opacity(image_bytes):
-        def of_png():
-            # Grey or colours, and alpha, where there is any.
-            pixels = tf.io.decode_png(image_bytes)
-            alpha = tf.gather(pixel_values, tf.cast(pixels[:, :, -1:], tf.int32))
-            return tf.where(tf.shape(pixels)[-1] % 2 == 0, alpha, tf.ones_like(alpha))
-
-        is_png = tf.strings.substr(image_bytes, 0, len(PNG)) == PNG
-        return tf.cond(is_png, of_png, lambda: tf.ones([1, 1, 1]))
-
-    def decode(image_bytes):
-        pixels = tf.io.decode_image(image_bytes, channels=channels, expand_animations=False)
-        image = tf.gather(pixel_values, tf.cast(pixels, tf.int32)) * opacity(image_bytes)
-        image.set_shape([None, None, channels])
-        resized = tf.cond(
-            tf.reduce_all(tf.shape(image)[:2] == [height, width]),
-            lambda: image,
-            # Weights of the resize may sum to a rounding step more than 1.
-            lambda: tf.clip_by_value(tf.image.resize(image, [height, width], antialias=True), 0.0, 1.0),
-        )
-        return tf.ensure_shape(resized, shape[1:])
 
     def predict_bytes(image_bytes):
         return predict(tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec(shape[1:], tf.float32)))

@@ -25,7 +25,7 @@ NAME = "imagefolder"
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 IMAGE_SIZE = 224
 # Shorter side over that of the crop: as for PyTorch's networks, and for Caffe's.
-_MARGIN, _CAFFES_MARGIN = 256 / 224, 256 / 227
+MARGIN, _CAFFES_MARGIN = 256 / 224, 256 / 227
 # Longer side over the shorter one: such an image would take gigabytes before its middle is cut out.
 _MOST_UNEVEN = 50
 # Folders of a split, of which the first that is there counts.
@@ -113,7 +113,7 @@ def read_image(
         raise ImageFolderError(f"image {path} cannot be read: {error}") from error
     if max(image.size) > _MOST_UNEVEN * min(image.size):
         raise ImageFolderError(f"image {path} is {image.size[0]}x{image.size[1]} pixels: too long for a square of it")
-    shorter = max(1, round(size * (_CAFFES_MARGIN if squash else _MARGIN)))
+    shorter = max(1, round(size * (_CAFFES_MARGIN if squash else MARGIN)))
     width, height = (shorter if squash else max(size, round(side * shorter / min(image.size))) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - size) // 2, (height - size) // 2

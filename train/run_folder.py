@@ -4,12 +4,11 @@ import pathlib
 
 import keras
 
-from eval import attack_warnings, output_files
+from eval import output_files
+from eval.training_record import FLAGS_FILE
 from tfrobust import checkpoints
 from train import common, recorded_flags
 from train.stopping import check_weights
-
-FLAGS_FILE = attack_warnings.FLAGS_FILE
 
 
 def check(model_dir: pathlib.Path, more_flags: tuple[str, ...] = ()) -> None:

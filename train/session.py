@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from eval import common as eval_common
 from eval import data_flags
-from tfrobust import batches, checkpoints, datasets, export, loading
+from tfrobust import batches, checkpoints, datasets, export, image_folders, loading
 from tfrobust.attacks.base import describe
 from tfrobust.trainers import AdversarialTrainer
 from train import augmentation_flags, common, optimizer_flags, run_folder
@@ -137,7 +137,8 @@ def run_on(task: Task, train: datasets.Arrays, test: datasets.Arrays) -> None:
     checkpoints.save_architecture(model_dir, classifier)
     done = fit(task, trainer, train, test, saved, model_dir, start_step)
     export.save_keras(classifier, model_dir / MODEL_FILE)
-    export.export_saved_model(classifier, model_dir / "saved_model" / "1")
+    serve_fit = "crop" if data_flags.DATASET.value == image_folders.NAME else "squash"
+    export.export_saved_model(classifier, model_dir / "saved_model" / "1", fit=serve_fit)
     print(f"saved {model_dir}/{MODEL_FILE} and {model_dir}/saved_model/1")
     task.finish(classifier, train, test, done)
 

@@ -138,7 +138,8 @@ def test_a_run_on_other_data_is_told(tmp_path, caplog):
     for dataset in ("digits", "mnist"):
         with flagsaver.flagsaver():
             flags.FLAGS(["robust_accuracy", f"--dataset={dataset}"])
-            for model in (tmp_path, tmp_path / "model.keras"):
+            saved_model = tmp_path / "saved_model" / "1"
+            for model in (tmp_path, tmp_path / "model.keras", saved_model, saved_model.parent):
                 caplog.clear()
                 attack_warnings.warn_of_other_data(str(model))
                 assert ("was trained on digits and is evaluated on mnist" in caplog.text) == (dataset == "mnist")
