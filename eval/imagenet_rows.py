@@ -130,6 +130,7 @@ def measure(
         seen.classifier,
         data,
         table,
+        labels_are_targets=aims,
         on_images=look,
         on_result=keep,
         on_skip=tables.refuse_skipped,

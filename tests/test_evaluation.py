@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import layers
 
 from tfrobust import checks, losses
-from tfrobust.attacks import PGD, TargetedPGD, fgsm
+from tfrobust.attacks import PGD, TargetedPGD, Transfer, fgsm
 from tfrobust.evaluation import InvalidAdversarialExampleError, evaluate
 from tfrobust.reports import NATURAL, STANDING
 from tfrobust.threat_models import ThreatModel
@@ -257,6 +257,11 @@ def changed(value):
         ({"images": IMAGES[:, :4]}, r"classifier must take images of shape \(4, 6, 1\), got: .*(compatible|shape)"),
         ({"attacks": {}}, "attacks must be one or more of a single threat model"),
         ({"attacks": {"a": fgsm(LINF), "b": fgsm(ThreatModel("linf", 0.2))}}, "attacks must be .*single threat model"),
+        ({"attacks": {"a": PGD(LINF, 1, 0.1, loss=losses.Targeted())}}, r"attacks must lead away .* got PGD\("),
+        (
+            {"attacks": {"a": Transfer(PGD(LINF, 1, 0.1, loss=losses.Targeted()), tf.identity)}},
+            "attacks must lead away",
+        ),
         ({"seed": None}, "seed must be an integer of at least 0, got None"),
         ({"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
         ({"precision": "half"}, "precision must be .*, got 'half'"),
@@ -267,6 +272,18 @@ def test_bad_input_is_a_value_error_of_one_line(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         evaluate(convolutional(), **given)
     assert "\n" not in str(error.value)
+
+
+def test_labels_may_be_targets():
+    attacks = {"a": PGD(LINF, 5, 0.05, loss=losses.Targeted())}
+    report = evaluate(threshold, PIXELS, 1 - LABELS, attacks, seed=0, labels_are_targets=True)
+    assert report.attacks[0].accuracy > report.clean_accuracy
+
+
+@pytest.mark.parametrize("make", [lambda z: {"logits": z}, lambda z: [z, z], lambda z: (z,)])
+def test_a_classifier_of_several_outputs(make):
+    with pytest.raises(ValueError, match=r"must return one tensor of logits \[B, K\], got a (dict|list|tuple)"):
+        evaluate(lambda x: make(threshold(x)), PIXELS, LABELS, {"FGSM": fgsm(LINF)}, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,20 @@ def test_probabilities():
     assert "zero gradients" in {flag.name for flag in flags}
 
 
+def test_probabilities_of_each_class():
+    flags = inspect_classifier(lambda x: tf.sigmoid(10 * linear(x)), IMAGES, LABELS, LINF, seed=0)
+    assert flags[0].name == "probabilities instead of logits" and "sigmoid" in flags[0].likely_cause
+    assert flags[0].observation.startswith("All outputs of 50 images lie in [")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "count", "expected"),
+    [(0, 1, 50, 1), (0.05, 0.95, 20, 1), (-0.1, 0.9, 50, 0), (0, 1.1, 50, 0), (0.4, 0.6, 50, 0), (0, 1, 5, 0)],
+)
+def test_outputs_that_are_near_both_ends(low, high, count, expected):
+    assert len(outputs.probabilities(np.float32([[low, high, high]] * count))) == expected
+
+
 class Noisy(layers.Layer):
     """Adds noise whether it trains or not."""
 

@@ -1,9 +1,12 @@
 """Red flags of reports and their text: attacks that know or try less and fool more, on a masked model and by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfrobust import losses
 from tfrobust.attacks import PGD, TargetedPGD, fgsm
 from tfrobust.attacks.square import Square
 from tfrobust.attacks.transfer import Transfer
@@ -129,6 +132,24 @@ def test_one_step_by_hand(rows, expected):
 def test_small_reports_raise_none():
     for rows in ([("PGD", 0, 0), ("Square", 1, 1)], [("FGSM", 4, 4), ("PGD", 0, 4)]):
         assert inspect_report(report_of(10, 0, *rows), ATTACKS) == []
+
+
+@pytest.mark.parametrize(
+    ("mean_loss", "attacked", "expected"), [(0.8, 100, True), (0.99, 100, False), (1.2, 100, False), (0.8, 90, False)]
+)
+def test_an_attack_that_makes_images_easier(mean_loss, attacked, expected):
+    report = report_of(100, 1, ("PGD", 1, 1, attacked))
+    row = dataclasses.replace(report.attacks[0], mean_loss=mean_loss)
+    flags = inspect_report(dataclasses.replace(report, clean_loss=1.0, attacks=(row,)), ATTACKS)
+    assert [flag.name for flag in flags] == ["attack lowers the loss"] * expected
+    if flags:
+        assert flags[0].observation == "The mean cross-entropy under PGD is 0.8, that of the natural images 1."
+
+
+def test_a_loss_of_the_wrong_sign():
+    attacks = {"PGD": PGD(LINF, 5, 0.02, loss=lambda logits, y: -losses.cross_entropy(logits, y))}
+    flags = inspect_report(evaluate(linear, IMAGES, LABELS, attacks, seed=0), attacks)
+    assert [flag.name for flag in flags] == ["attack lowers the loss"]
 
 
 def test_a_report_of_other_attacks_is_an_error():

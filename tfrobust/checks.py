@@ -1,6 +1,7 @@
 """Input that cannot give a meaningful number, said in one line before the work begins."""
 
 import numbers
+import re
 from collections.abc import Mapping
 
 import keras
@@ -8,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfrobust import pixels
-from tfrobust.attacks.base import LogitsFn, describe
-from tfrobust.precision import Functions, Precision, functions
+from tfrobust.attacks.base import LogitsFn, describe, require_from_labels
+from tfrobust.full_precision import lowest_precision
+from tfrobust.precision import Functions, Precision, functions, inference
 
 
 def require_integer(argument: str, value: int, minimum: int, maximum: int | None = None) -> None:
@@ -20,14 +22,16 @@ def require_integer(argument: str, value: int, minimum: int, maximum: int | None
     raise ValueError(f"{argument} must be {wanted}, got {value!r}")
 
 
-def require_named(attacks, attribute: str, kind: str) -> None:
+def require_named(attacks, attribute: str, kind: str, *, labels_are_targets: bool = False) -> None:
     """Raises ValueError unless `attacks` is a mapping, as reports tell attacks apart by name, of attacks of the kind
-    that has an attribute of this name."""
+    that has an attribute of this name; also for one that leads toward its labels, unless they are targets."""
     if not isinstance(attacks, Mapping):
         raise ValueError(f"attacks must be a mapping of names to attacks, got a {type(attacks).__name__}")
     for name, attack in attacks.items():
         if not hasattr(attack, attribute):
             raise ValueError(f"attacks must be {kind}, got {describe(attack)} for {name!r}")
+        if not labels_are_targets:
+            require_from_labels("attacks", attack)
 
 
 def check_examples(images, labels, bounds) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +109,7 @@ def checked_functions(
         # Inside of a graph it may not tell of how many.
         return tf.ensure_shape(classifier(x), [None, logits.shape[1]])
 
-    return Functions(with_classes, lambda: with_classes, found.precision)
+    return Functions(with_classes, lambda: with_classes, lowest_precision(with_classes, images))
 
 
 def check_classes(logits_fn: LogitsFn, image_shape: tuple[int, int, int], num_classes: int) -> None:
@@ -115,6 +119,16 @@ def check_classes(logits_fn: LogitsFn, image_shape: tuple[int, int, int], num_cl
     if logits.shape[1] != num_classes:
         raise ValueError(f"classifier must have the data's {num_classes} classes, got {logits.shape[1]}")
     _refuse_probabilities(logits)
+
+
+def require_logits_of_noise(classifier: keras.Model) -> None:
+    """Raises ValueError for a model that returns probabilities, or several outputs, for two images of noise; of one
+    that does not tell of what size its images are nothing is known."""
+    # The inputs of other models than Sequential may have names.
+    images = classifier.inputs[0] if isinstance(classifier, keras.Sequential) else getattr(classifier, "input", None)
+    if isinstance(images, keras.KerasTensor) and len(images.shape) == 4 and None not in images.shape[1:]:
+        noise = np.random.default_rng(0).uniform(size=(2, *images.shape[1:])).astype(np.float32)
+        _refuse_probabilities(_logits(inference(classifier), noise))
 
 
 def require_logits(classifier: keras.Model | LogitsFn) -> None:
@@ -152,11 +166,20 @@ def _refuse_probabilities(logits):
 def _logits(logits_fn, images):
     """What the classifier returns for images [B, H, W, C], checked to be [B, K]."""
     try:
-        logits = np.asarray(logits_fn(tf.constant(images)), np.float32)
+        logits = logits_fn(tf.constant(images))
     except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
         raise ValueError(
-            f"classifier must take images of shape {images.shape[1:]}, got: {_first_line(error)}"
+            f"classifier must take images of shape {images.shape[1:]}, got: {first_line(error)}"
         ) from error
+    if isinstance(logits, Mapping | list | tuple):
+        raise ValueError(
+            f"classifier must return one tensor of logits [B, K], got a {type(logits).__name__}: make a keras.Model of "
+            "its images and that output alone"
+        )
+    try:
+        logits = np.asarray(logits, np.float32)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"classifier must return logits [B, K], got {first_line(error)}") from error
     if logits.ndim != 2 or logits.shape[0] != len(images):
         raise ValueError(f"classifier must return logits [B, K], got shape {logits.shape} for {len(images)} images")
     return logits
@@ -169,8 +192,10 @@ def _count_bad(mask):
     )
 
 
-def _first_line(error):
-    """What an error says first, less the line in which Keras names the call."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def first_line(error):
+    """What an error says first, in plain text, less the line in which Keras names the call."""
+    # Keras makes parts of its messages bold.
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith("Exception encountered when calling")]
     return lines[0] if lines else type(error).__name__

@@ -35,6 +35,7 @@ class Front(NamedTuple):
     def kernel(self) -> tf.Tensor:
         """What the first layer multiplies pixels in [0, 1] with, [..., F]; the scale is in it."""
         kernel = tf.convert_to_tensor(self.weighted.kernel)
+        kernel = tf.cast(kernel, tf.float32) if kernel.dtype.size < tf.float32.size else kernel
         return kernel * tf.constant(self.scale.reshape([-1, 1]), kernel.dtype)
 
 

@@ -38,6 +38,7 @@ def evaluate(
     precision: Precision = "auto",
     relu_window: float = 0.0,
     only_standing: bool = False,
+    labels_are_targets: bool = False,
     state: EvaluationState | None = None,
     on_clean: Callable[[float, float], None] | None = None,
     on_result: Callable[[AttackResult], None] | None = None,
@@ -63,6 +64,8 @@ def evaluate(
         with twice epsilon they see all that a pixel can do. See `relu_windows`. A rounding error draws another width.
       only_standing: attack only what every attack before has left standing, as AutoAttack does. The worst case is the
         same, and cheaper; the accuracy under a later attack alone is not known then.
+      labels_are_targets: the labels are classes to reach, and so the attacks may lead toward what they are called with.
+        What the report calls accuracy is the part of the images that are of their targets' classes then.
       state: where the evaluation is saved as it goes, and resumed from.
       on_clean: called with the clean accuracy and its seconds, before the attacks.
       on_result: called after each attack; for those that a resumed evaluation had behind it too.
@@ -76,9 +79,13 @@ def evaluate(
     Raises:
       NotDifferentiableError: if all attacks need gradients and there are none.
       ValueError: for images that are not finite or out of bounds, labels that do not fit, attacks of several threat
-        models, a classifier that does not take the images or does not return logits, or a state of another evaluation.
+        models or toward the labels, a classifier that does not take the images or does not return logits, or a state of
+        another evaluation.
       InvalidAdversarialExampleError: if an attack breaks its threat model.
     """
+    require_named(
+        attacks, "threat", "norm-bounded ones, which have a threat model", labels_are_targets=labels_are_targets
+    )
     threat, seed = _common_threat(attacks), checked_seed(seed)
     images, labels = check_examples(images, labels, threat.bounds)
     require_integer("batch_size", batch_size, 1)
@@ -226,7 +233,6 @@ def require_finite_images(name: str, x_adv: np.ndarray) -> None:
 
 
 def _common_threat(attacks):
-    require_named(attacks, "threat", "norm-bounded ones, which have a threat model")
     threats = {attack.threat for attack in attacks.values()}
     if len(threats) != 1:
         raise ValueError(f"attacks must be one or more of a single threat model, got {sorted(map(str, threats))}")

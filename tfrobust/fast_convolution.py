@@ -122,9 +122,10 @@ class FastInputGradientConv2D(keras.layers.Conv2D):
 
     @staticmethod
     def fits(layer: keras.layers.Layer) -> bool:
-        """Whether `layer` is a plain convolution that this class can stand in for with profit."""
+        """Whether `layer` is a plain convolution that this class can stand in for with profit, in float32."""
         return (
             type(layer) is keras.layers.Conv2D
+            and layer.compute_dtype != "float64"
             and layer.dilation_rate == (1, 1)
             and layer.groups == 1
             and layer.padding in ("same", "valid")

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from tfrobust.attacks.base import LogitsFn
+from tfrobust.checks import first_line
 
 KERAS_FILE = "model.keras"
 
@@ -142,7 +143,7 @@ def _load_checkpoint(path):
     except FileNotFoundError as error:
         raise ModelLoadError(f"{path} is no model: {checkpoints.ARCHITECTURE} is missing beside {prefix}") from error
     except (checkpoints.CheckpointError, tf1_checkpoints.TF1CheckpointError) as error:
-        raise ModelLoadError(_first_line(error)) from error
+        raise ModelLoadError(first_line(error)) from error
 
 
 def _nothing_at(path):
@@ -164,16 +165,11 @@ def _attempt(path, kind, load):
     try:
         return load()
     except Exception as error:  # damage shows as anything from zipfile.BadZipFile to KeyError
-        raise ModelLoadError(f"{kind} {path} cannot be read ({_first_line(error)})") from error
+        raise ModelLoadError(f"{kind} {path} cannot be read ({first_line(error)})") from error
 
 
 def _described(specs):
     return ", ".join(f"{name} {spec.dtype.name} {spec.shape}" for name, spec in sorted(specs.items())) or "none"
-
-
-def _first_line(error):
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def weights_sha256(classifier: keras.Model) -> str:

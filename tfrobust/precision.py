@@ -9,7 +9,8 @@ A twin shares the classifier's weights and differs in two ways:
 - **The first convolution's input gradient** is computed as a strided convolution that makes a block of pixels at once
   (`fast_convolution`): several times faster on a CPU, where one to four output channels leave the vector units idle.
 
-What an attack returns is always judged by the classifier itself, in float32 (`evaluation`).
+What an attack returns is always judged by the classifier itself, in float32 (`evaluation`). A model that was built in
+mixed or half precision is treated as if it had been built in float32 (`full_precision`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfrobust import classifier_fronts, relu_windows, seeds, twin_layers
+from tfrobust import classifier_fronts, full_precision, relu_windows, seeds, twin_layers
 from tfrobust.parallel_filters import ReflectedConv2D
 
 if TYPE_CHECKING:  # `attacks.transfer` needs this module
@@ -99,8 +100,9 @@ class AttackTwin:
         self._reflected = next((layer for layer in layers if isinstance(layer, ReflectedConv2D)), None)
         if window and not any(getattr(layer, "activation", None) is self._relu for layer in layers):
             raise classifier_fronts.does_not_fit(classifier)
-        if self._clone is None or not any(twin_layers.is_bfloat16(layer) for layer in self._clone.layers):
-            self.precision = "float32"
+        with full_precision.in_float32(classifier):  # of which layers may be used as they are
+            if self._clone is None or not any(twin_layers.is_bfloat16(layer) for layer in self._clone.layers):
+                self.precision = "float32"
         if self._clone is not None:
             # Layer by layer both have the same variables; which of them are trainable may change later.
             pairs = zip(self._clone.variables, classifier.variables, strict=True)
@@ -118,7 +120,7 @@ class AttackTwin:
         """The logits in inference mode. Weights are read and cast now: call it inside of the graph that attacks, before
         its loop, so that they are cast once and not at every step."""
         if self._clone is None:
-            return lambda x: tf.cast(self._classifier(x, training=False), tf.float32)
+            return inference(self._classifier)
         weights, made_once = self._weights(), contextlib.nullcontext
         if self._reflected:
             variables = [*self._clone.trainable_variables, *self._clone.non_trainable_variables]
@@ -126,7 +128,7 @@ class AttackTwin:
                 made_once = functools.partial(self._reflected.using, self._reflected.reflected())
 
         def logits(x):
-            with made_once():
+            with made_once(), full_precision.in_float32(self._classifier):
                 return tf.cast(self._clone.stateless_call(*weights, x, training=False)[0], tf.float32)
 
         if self._window is None:
@@ -144,7 +146,7 @@ class AttackTwin:
             decide.
         """
         if not self._trains:
-            return tf.cast(self._classifier(x, training=True), tf.float32)
+            return in_training(self._classifier)(x)
         for copy, original in zip(self._clone.layers, self._classifier.layers, strict=True):
             copy.trainable = original.trainable
         trainable, others = self._weights()
@@ -175,7 +177,7 @@ class Functions(NamedTuple):
     Attributes:
       judge_fn: the classifier itself in inference mode, which has the last word on every image.
       gradient_fn: returns the function that attacks differentiate; call it where `AttackTwin.logits_fn` is to be.
-      precision: what it computes in, "float32" or "bfloat16".
+      precision: what it computes in, "float32" or "bfloat16"; of functions that are no Keras models also "float16".
     """
 
     judge_fn: LogitsFn
@@ -201,8 +203,21 @@ def functions(classifier: keras.Model | LogitsFn, precision: Precision, relu_win
 
 
 def inference(classifier: keras.Model | LogitsFn) -> LogitsFn:
-    """A Keras model in inference mode; any other function as it is."""
-    return functools.partial(classifier, training=False) if isinstance(classifier, keras.Model) else classifier
+    """A Keras model in inference mode and in float32; any other function as it is."""
+    return _called(classifier, training=False) if isinstance(classifier, keras.Model) else classifier
+
+
+def in_training(classifier: keras.Model) -> LogitsFn:
+    """A Keras model in training mode and in float32."""
+    return _called(classifier, training=True)
+
+
+def _called(classifier, training):
+    def logits(x):
+        with full_precision.in_float32(classifier):
+            return classifier(x, training=training)
+
+    return logits
 
 
 def _has_gpu() -> bool:

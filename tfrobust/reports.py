@@ -43,6 +43,7 @@ class Report:
 
     Attributes:
       clean_loss: the mean cross-entropy of the natural images.
+      precision: of the attacks' gradients, see `precision.Functions`.
       relu_window: of the attacks' gradients, see `precision.AttackTwin`.
       skipped: names of the attacks that were not run, because the classifier has no gradient and they need one.
       robust_accuracy: of the worst case of all attacks and the natural image, for each example.

@@ -3,9 +3,10 @@
 import types
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tfrobust import classifier_fronts
+from tfrobust import classifier_fronts, full_precision
 from tfrobust.fast_convolution import FastInputGradientConv2D
 from tfrobust.parallel_filters import ReflectedConv2D, parallel_groups
 
@@ -36,7 +37,8 @@ def copy_of(
     graph.
 
     Args:
-      precision: "float32" or "bfloat16", of what lies between the first layer with weights and the last.
+      precision: "float32" or "bfloat16", of what lies between the first layer with weights and the last, whatever the
+        precision of the classifier.
       activations: by the id of a layer, the activation function that its copy has instead.
       on_gpu: whether first convolutions keep Keras's gradient, which is slow on CPUs only.
       reflected: whether bfloat16 spares parallel first filters, see `parallel_filters`, if the classifier has some now.
@@ -106,20 +108,24 @@ def copy_of(
             config["dtype"] = "mixed_bfloat16" if is_normalization else "bfloat16"
         return type(layer).from_config(config)
 
-    return keras.models.clone_model(classifier, clone_function=copy)
+    clone = keras.models.clone_model(classifier, clone_function=copy)
+    if full_precision.rounds(clone):
+        clone.dtype_policy = "float32"  # Keras gives it the global one, of which images are cast to its precision
+    return clone
 
 
 def _reflected_block(classifier, last, first_kernel):
     """The layers from the first convolution to the second and the copy of the second that reads parallel filters
     reflected; [] and None where there are no such filters, that convolution cannot be copied or is the last layer with
-    weights, which is in float32 anyway, or the block computes in another precision."""
+    weights, which is in float32 anyway, or the block computes in float64."""
     block = classifier_fronts.first_block(classifier)
     if not block or classifier.layers.index(block[-1]) >= last:
         return [], None
-    if any(layer.compute_dtype != "float32" for layer in block) or isinstance(block[-1].activation, keras.layers.Layer):
+    if any(layer.compute_dtype == "float64" for layer in block) or isinstance(block[-1].activation, keras.layers.Layer):
         return [], None
     with tf.init_scope():  # also while a graph is traced
-        groups = parallel_groups(*(keras.ops.convert_to_numpy(layer.kernel) for layer in (block[0], block[-1])))
+        kernels = (keras.ops.convert_to_numpy(layer.kernel) for layer in (block[0], block[-1]))
+        groups = parallel_groups(*(kernel.astype(np.float32) for kernel in kernels))
     if not groups:
         return [], None
     try:
@@ -130,6 +136,8 @@ def _reflected_block(classifier, last, first_kernel):
 
 def _config(layer):
     config = layer.get_config()
+    if full_precision.rounds(layer):
+        config["dtype"] = "float32"
     if isinstance(getattr(layer, "activation", None), types.FunctionType):
         # By its name Keras would find its own of that name, or none.
         config["activation"] = None

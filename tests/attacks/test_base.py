@@ -1,11 +1,12 @@
 """What all attacks have in common: gradients are each example's own, and images and labels are checked."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfrobust import losses
-from tfrobust.attacks import APGD, FAB, ODI, PGD, MomentumPGD, Square, TargetedPGD, catalogue
+from tfrobust.attacks import APGD, FAB, ODI, PGD, RFGSM, MomentumPGD, Square, TargetedPGD, bim, catalogue, fgsm
 from tfrobust.attacks.apgd import apgd_ce, apgd_t
 from tfrobust.attacks.base import input_gradient
 from tfrobust.threat_models import ThreatModel
@@ -84,3 +85,35 @@ def test_targeted_losses_of_attacks_that_look_for_any_class():
             make()
     with pytest.raises(ValueError, match="attack must be a PGD, got MomentumPGD"):
         TargetedPGD(MomentumPGD(linf, 1, 0.1))
+
+
+@pytest.mark.parametrize("make", [lambda threat: PGD(threat, 1, 0.1), fgsm, bim, RFGSM, APGD, Square])
+@pytest.mark.parametrize("threat", [0.1, "linf"])
+def test_what_is_no_threat_model(make, threat):
+    with pytest.raises(ValueError, match=r"threat must be a ThreatModel, such as ThreatModel\('linf', 0.3\), got "):
+        make(threat)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda loss: PGD(ThreatModel("linf", 0.1), 1, 0.1, loss=loss),
+        lambda loss: MomentumPGD(ThreatModel("linf", 0.1), 1, 0.1, loss=loss),
+        lambda loss: APGD(ThreatModel("linf", 0.1), loss=loss),
+        lambda loss: RFGSM(ThreatModel("linf", 0.1), loss=loss),
+    ],
+)
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("cw", "got 'cw'"),
+        (
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "got of Keras .*sparse_categorical_crossentropy",
+        ),
+        (keras.losses.sparse_categorical_crossentropy, "got of Keras sparse_categorical_crossentropy"),
+    ],
+)
+def test_what_is_no_loss(make, loss, said):
+    with pytest.raises(ValueError, match=r"loss must be a function of logits \[B, K\] and labels \[B\].*" + said):
+        make(loss)

@@ -7,11 +7,12 @@ import tensorflow as tf
 from keras import layers
 
 from tfrobust import evaluation
-from tfrobust.attacks.base import describe
+from tfrobust.attacks.base import describe, scaled
 from tfrobust.attacks.pgd import PGD, fgsm
 from tfrobust.attacks.transfer import Transfer, named
 from tfrobust.precision import AttackTwin
 from tfrobust.threat_models import ThreatModel
+from tfrobust.trainers import AdversarialTrainer
 
 THREAT = ThreatModel("linf", 0.1)
 
@@ -105,3 +106,25 @@ def test_a_surrogate_has_a_name(surrogate):
 def test_scaled():
     attack = Transfer(PGD(ThreatModel("linf", 0.2), 5, 0.1), named(lambda x: x, "surrogate"))
     assert attack.scaled(0.5) == Transfer(PGD(ThreatModel("linf", 0.1), 5, 0.05), attack.surrogate)
+
+
+def test_a_scaled_attack_has_the_same_surrogate(model):
+    # In a graph, as in a training step with a warm-up of epsilon, no other twin can be made.
+    x, y = tf.fill([4, 1, 3, 1], 0.5), tf.zeros([4], tf.int32)
+    attack = Transfer(PGD(THREAT, 3, 0.05), model)
+
+    @tf.function(autograph=False)
+    def at(share):
+        return scaled(attack, share)(unasked, x, y, seed=0)
+
+    assert scaled(attack, 0.5).threat.epsilon == 0.05 and attack.threat.epsilon == 0.1
+    np.testing.assert_allclose(at(tf.constant(0.5)), scaled(attack, 0.5)(unasked, x, y, seed=0), atol=1e-6)
+    np.testing.assert_allclose(at(tf.constant(1.0)), attack(unasked, x, y, seed=0), atol=1e-6)
+
+
+def test_training_with_a_warmup_on_another_models_images(model):
+    trainer = AdversarialTrainer(
+        keras.models.clone_model(model), Transfer(fgsm(THREAT), model), seed=0, epsilon_warmup_steps=2
+    )
+    trainer.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    trainer.fit(np.full([4, 1, 3, 1], 0.5, np.float32), np.zeros([4], np.int32), epochs=2, verbose=0)

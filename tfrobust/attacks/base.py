@@ -32,11 +32,33 @@ class Attack(Protocol):
 
 
 def require(configuration, **minima: int) -> None:
-    """Raises ValueError unless each named field of a configuration is an integer of at least its minimum."""
+    """Raises ValueError unless a configuration's threat model and loss, where it has them, are such, and each named
+    field is an integer of at least its minimum."""
+    if hasattr(configuration, "threat"):
+        require_threat(configuration.threat)
+    if hasattr(configuration, "loss"):
+        require_loss(configuration.loss)
     for name, minimum in minima.items():
         value = getattr(configuration, name)
         if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
             raise ValueError(f"{name} must be an integer of {minimum} or more, got {value!r}")
+
+
+def require_threat(threat) -> None:
+    """Raises ValueError for what is no threat model, such as epsilon alone."""
+    if not isinstance(threat, ThreatModel):
+        raise ValueError(f"threat must be a ThreatModel, such as ThreatModel('linf', 0.3), got {threat!r}")
+
+
+def require_loss(loss) -> None:
+    """Raises ValueError for what cannot be ascended: names, and Keras's losses, which take the labels first and, as
+    objects, give one number for a batch."""
+    of_keras = str(getattr(loss, "__module__", None) or type(loss).__module__).startswith("keras.")
+    if of_keras or not callable(loss):
+        raise ValueError(
+            "loss must be a function of logits [B, K] and labels [B], such as losses.cross_entropy, got "
+            f"{'of Keras ' if of_keras else ''}{describe(loss)}"
+        )
 
 
 def checked_examples(x, y, bounds: tuple[float, float]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -57,6 +79,19 @@ def require_untargeted(argument: str, loss: LossFn) -> None:
     """Raises ValueError for a targeted loss, of an attack that ends when an example is not its label any more."""
     if isinstance(loss, Targeted):
         raise ValueError(f"{argument} must have an untargeted loss, got {describe(loss)}")
+
+
+def require_from_labels(argument: str, attack) -> None:
+    """Raises ValueError for an attack that leads toward the class that it is called with, where that is the label: it
+    would make every classifier look robust."""
+    part = attack
+    while part is not None:
+        if isinstance(getattr(part, "loss", None), Targeted) or getattr(part, "targeted", False) is True:
+            raise ValueError(
+                f"{argument} must lead away from the labels, got {describe(attack)}, which leads toward them: for "
+                "targets of other classes there is attacks.TargetedPGD"
+            )
+        part = getattr(part, "attack", None)
 
 
 def require_norm(norm: str, norms: tuple[str, ...] = ("l2", "linf")) -> None:

@@ -47,8 +47,8 @@ class MomentumPGD:
     random_start: bool = False
 
     def __post_init__(self):
-        # Its steps and its step size are checked as PGD's.
-        PGD(self.threat, self.steps, self.step_size)
+        # Its first fields are checked as PGD's.
+        PGD(self.threat, self.steps, self.step_size, self.loss)
         if not (isinstance(self.decay, numbers.Real) and 0 <= self.decay < math.inf):
             raise ValueError(f"decay must be 0 or more, got {self.decay!r}")
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfrobust import losses, seeds
-from tfrobust.attacks.base import LogitsFn, checked_examples, for_step, input_gradient, require
+from tfrobust.attacks.base import LogitsFn, checked_examples, for_step, input_gradient, require, require_threat
 from tfrobust.shapes import choose, has_nan
 from tfrobust.threat_models import ThreatModel
 
@@ -43,8 +43,8 @@ class PGD:
         and short ones last, as in Auto-PGD, make few steps stronger.
 
     Raises:
-      ValueError: for steps or restarts below 1, a step_size below 0, a step_decay out of range, or restarts without a
-        random start.
+      ValueError: for what is no threat model or no loss, steps or restarts below 1, a step_size below 0, a step_decay
+        out of range, or restarts without a random start.
     """
 
     threat: ThreatModel
@@ -195,7 +195,7 @@ class RFGSM:
       loss: ascended; [B, K] logits and [B] labels -> [B].
 
     Raises:
-      ValueError: for another norm, or a fraction out of range.
+      ValueError: for what is no threat model or no loss, another norm, or a fraction out of range.
     """
 
     threat: ThreatModel
@@ -203,6 +203,7 @@ class RFGSM:
     loss: losses.LossFn = losses.cross_entropy
 
     def __post_init__(self):
+        require(self)
         if self.threat.norm != "linf":
             raise ValueError(f"threat must have the norm 'linf', got {self.threat.norm!r}")
         if not 0 <= self.random_fraction <= 1:
@@ -228,6 +229,7 @@ def fgsm(threat: ThreatModel, loss: losses.LossFn = losses.cross_entropy) -> PGD
 
     Goodfellow et al. 2015, equation in section 4; for l2 the step is the normalised gradient.
     """
+    require_threat(threat)
     return PGD(threat, steps=1, step_size=threat.epsilon, loss=loss, random_start=False)
 
 
@@ -242,6 +244,7 @@ def bim(
     Kurakin et al. 2017, section 2.2. They take steps of one grey level, and for a large epsilon 1.25 times as many as
     it has grey levels; so here all steps together are by default 1.25 epsilon long.
     """
+    require_threat(threat)
     if step_size is None:
         # PGD refuses fewer than 1 step.
         step_size = 1.25 * threat.epsilon / max(steps, 1)

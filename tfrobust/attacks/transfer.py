@@ -4,6 +4,7 @@ attack = Transfer(PGD(threat, steps=40, step_size=0.01), surrogate)
 evaluate(model, images, labels, {"transfer from A": attack}, seed=0)
 """
 
+import copy
 import dataclasses
 
 import keras
@@ -52,8 +53,11 @@ class Transfer:
         return self.attack.threat
 
     def scaled(self, factor) -> "Transfer":
-        """The same attack with epsilon and step sizes times `factor`, a float."""
-        return dataclasses.replace(self, attack=scaled(self.attack, factor))
+        """The same attack with epsilon and step sizes times `factor`, a float or a scalar tensor."""
+        # With the same twin: in a graph, where epsilon is warmed up, none can be made.
+        found = copy.copy(self)
+        object.__setattr__(found, "attack", scaled(self.attack, factor))
+        return found
 
     def __call__(
         self, logits_fn: LogitsFn, x: tf.Tensor, y: tf.Tensor, *, seed, judge_fn: LogitsFn | None = None

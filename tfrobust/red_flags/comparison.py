@@ -1,4 +1,4 @@
-"""A report's red flags: attacks that know less, or try less, and fool more."""
+"""A report's red flags: attacks that know less, or try less, and fool more, and what they were hampered by."""
 
 import math
 from collections.abc import Mapping
@@ -16,10 +16,14 @@ from tfrobust.reports import Report
 BLACK_BOX = (Square, Transfer)
 # Of all examples, what a black-box attack may find beyond white-box ones: what AutoAttack's own check allows Square.
 MISSED_BY_CHANCE = 0.002
+# Of the natural images' mean cross-entropy, what an attack may leave: less than all where it ascends another loss.
+LOWERED_BY_CHANCE = 0.95
 
 
 def inspect_report(report: Report, attacks: Mapping[str, Attack]) -> list[RedFlag]:
     """Flags where a black-box attack is stronger than the white-box ones, or FGSM than the iterated ones.
+
+    Also where an attack makes images that are easier than the natural ones, and where gradients are float16.
 
     A black-box attack sees no gradient of the model: `Transfer` and `Square`. It is compared
     - example by example where all iterated white-box attacks are above it in the report: the fall of the worst case in
@@ -42,7 +46,8 @@ def inspect_report(report: Report, attacks: Mapping[str, Attack]) -> list[RedFla
     rows = _Rows(report)
     kinds = [_kind(attacks[row.name]) for row in report.attacks]
     white_box = [i for i, kind in enumerate(kinds) if kind in ("iterated", "targeted")]
-    flags = []
+    flags = [_float16()] if report.precision == "float16" else []
+    flags += [_lowers(row, report.clean_loss) for row in report.attacks if _is_easier(row, report)]
     for i, kind in enumerate(kinds):
         if kind == "black-box" and white_box:
             all_above = max(white_box) < i
@@ -133,6 +138,31 @@ def _kind(attack):
         return "one step"
     # Toward a single class even a strong attack may fool less than FGSM, which may go anywhere.
     return "targeted" if isinstance(attack, TargetedPGD) else "iterated"
+
+
+def _is_easier(row, report):
+    # Of another set of images than all nothing is known without an attack.
+    return row.num_attacked == report.num_examples and row.mean_loss < LOWERED_BY_CHANCE * report.clean_loss
+
+
+def _lowers(row, clean_loss):
+    return RedFlag(
+        "attack lowers the loss",
+        f"The mean cross-entropy under {row.name} is {row.mean_loss:.3g}, that of the natural images {clean_loss:.3g}.",
+        "It moves images where the classifier is more certain of their labels: its loss has the wrong sign, it aims at "
+        "the labels themselves, or the gradients mislead it. What stands under it says nothing.",
+        CARLINI,
+    )
+
+
+def _float16():
+    return RedFlag(
+        "gradients in float16",
+        "The classifier is a function that computes in float16.",
+        "Numbers below 6e-8 are 0 there, and gradients often are as small, so that attacks find no way. Give the Keras "
+        "model itself, which is then computed in float32, or export it with the dtype policy float32.",
+        CARLINI,
+    )
 
 
 def _black_box_beats(observation):

@@ -22,9 +22,9 @@ def are_probabilities(outputs: np.ndarray) -> bool:
 
 
 def probabilities(outputs: np.ndarray) -> list[RedFlag]:
-    """A flag where the classifier's outputs [N, K] are probabilities."""
+    """A flag where the classifier's outputs [N, K] are probabilities, of all classes together or of each by itself."""
     if not are_probabilities(outputs):
-        return []
+        return _sigmoids(outputs)
     certain = int(np.sum(outputs.max(axis=1) == 1))
     return [
         RedFlag(
@@ -33,6 +33,22 @@ def probabilities(outputs: np.ndarray) -> list[RedFlag]:
             "exactly 1 in float32.",
             "The last layer is a softmax, and the losses of attacks apply another one to it: gradients vanish where "
             "the first is saturated. Remove it, so that the classifier returns logits.",
+            f"{CARLINI}; {CROCE}",
+        )
+    ]
+
+
+def _sigmoids(outputs):
+    low, high = float(outputs.min()), float(outputs.max())
+    # Other outputs are as near to each other, in some networks, but hardly near to both ends as well.
+    if len(outputs) < FEWEST_EXAMPLES or low < 0 or high > 1 or low > 0.1 or high < 0.9:
+        return []
+    return [
+        RedFlag(
+            "probabilities instead of logits",
+            f"All outputs of {len(outputs)} images lie in [{low:.3g}, {high:.3g}].",
+            "The last layer seems to be a sigmoid, whose gradients vanish where it is saturated, and the losses of "
+            "attacks see differences of 1 at most. Remove it, so that the classifier returns logits.",
             f"{CARLINI}; {CROCE}",
         )
     ]

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from tfrobust import relu_windows, seeds
 from tfrobust.attacks.base import Attack, scaled
-from tfrobust.checks import require_integer, require_logits
+from tfrobust.checks import require_integer
 from tfrobust.pixels import as_value_error
-from tfrobust.precision import AttackTwin, Precision
+from tfrobust.precision import AttackTwin, Precision, in_training, inference
 from tfrobust.trainers import inputs, replicas
 
 # What a compiled step of training or evaluation depends on.
@@ -57,7 +57,7 @@ class AdversarialTrainer(keras.Model):
         "batch", those of the attacked batch, which every gradient then also puts into the moving ones, as in the
         original for CIFAR10. With "batch" the attack runs on the classifier itself, in float32.
       precision: of the attack and of the training pass, see `precision.AttackTwin`. Weights, their updates and the
-        classifier itself are float32 whatever it is.
+        classifier itself are float32 whatever it is; also those of a classifier that was built in mixed precision.
       relu_window_share: the part of the images whose gradients, at each step of a PGD in linf, look as far beyond the
         thresholds of the first ReLU as the step is long; 0 for plain gradients, which `validation_attack` and attacks
         of other kinds always have. See `relu_windows.StepWindow`. Not to be changed later, nor the attack's norm.
@@ -66,7 +66,8 @@ class AdversarialTrainer(keras.Model):
       ValueError: for a negative `epsilon_warmup_steps`, `natural_accuracy_every` or `weight_decay`, a `clean_weight`
         or `relu_window_share` that is not from 0 to 1, windows for another norm than linf, with
         `attack_batch_norm="batch"` or for a classifier that does not begin with a ReLU, an `attack_batch_norm` of
-        another name, a seed that is no integer from 0 up, what is no attack, or a classifier that ends in a softmax.
+        another name, a seed that is no integer from 0 up, what is no attack or one toward the labels, or a classifier
+        that is no keras.Model or returns probabilities.
     """
 
     # Names of metrics that have no value in evaluation.
@@ -87,7 +88,8 @@ class AdversarialTrainer(keras.Model):
         precision: Precision = "auto",
         relu_window_share: float = 0.0,
     ):
-        super().__init__(name="adversarial_trainer")
+        # Float32, too, where Keras's default is another: pixels would be rounded on their way to the classifier.
+        super().__init__(name="adversarial_trainer", dtype="float32")
         for name, value in (
             ("epsilon_warmup_steps", epsilon_warmup_steps),
             ("natural_accuracy_every", natural_accuracy_every),
@@ -102,8 +104,7 @@ class AdversarialTrainer(keras.Model):
         require_integer("seed", seed, 0)
         inputs.require_attack("attack", attack)
         inputs.require_attack("validation_attack", validation_attack)
-        inputs.require_built(classifier)
-        require_logits(classifier)
+        inputs.require_trainable(classifier)
         self.classifier = classifier
         self.attack = attack
         self.seed = seed
@@ -174,14 +175,18 @@ class AdversarialTrainer(keras.Model):
             raise as_value_error(error) from None
 
     def save(self, filepath, overwrite=True, zipped=None, **kwargs):
-        """Saves the classifier, as `keras.Model.save` does: what callbacks such as ModelCheckpoint keep."""
+        """Saves the classifier, as `keras.Model.save` does: what callbacks such as ModelCheckpoint keep.
+
+        `save_weights`, and so ModelCheckpoint(save_weights_only=True), keeps those of the optimizer as well, which
+        BackupAndRestore needs: a trainer of such a classifier reads them, and the classifier by itself does not.
+        """
         self.classifier.save(filepath, overwrite=overwrite, zipped=zipped, **kwargs)
 
     def call(self, x, training=False):
         """Logits [B, K] of pixels [B, H, W, C]; of a pair in training, those of the attacked images."""
         x = self.attacked(x)
         if not training:
-            return self.classifier(x, training=False)
+            return inference(self.classifier)(x)
         return self.twin.training_logits(x, seeds.fold_in(self._step_seed() if self.compiled else self.seed, DROPOUT))
 
     @staticmethod
@@ -199,7 +204,7 @@ class AdversarialTrainer(keras.Model):
             share = tf.minimum(1.0, tf.cast(step + 1, tf.float32) / self.epsilon_warmup_steps)
             attack = scaled(attack, tf.cast(share, x.dtype))
         if self.attack_batch_norm == "batch":
-            return attack(lambda x: self.classifier(x, training=True), x, y, seed=seed)
+            return attack(in_training(self.classifier), x, y, seed=seed)
         return attack(self.twin.logits_fn(), x, y, seed=seed)
 
     def _step_seed(self):

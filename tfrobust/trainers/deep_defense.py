@@ -11,7 +11,9 @@ import tensorflow as tf
 
 from tfrobust.attacks.base import LogitsFn, require, require_norm
 from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
+from tfrobust.full_precision import in_float32
 from tfrobust.perturbation_size import image_norm, relative_size
+from tfrobust.precision import inference
 from tfrobust.trainers.adversarial import AdversarialTrainer
 
 # exp(z) goes on like a logarithm from here: far above any ordinary d * |delta| / |x|, and far below an overflow.
@@ -130,7 +132,7 @@ class DeepDefenseTrainer(AdversarialTrainer):
 
     def call(self, x, training=False):
         """Logits [B, K] of pixels [B, H, W, C], in inference mode."""
-        return self.classifier(self.attacked(x), training=False)
+        return inference(self.classifier)(self.attacked(x))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Cross-entropy and weight decay, and in training the regulariser, of which every replica has its share."""
@@ -154,7 +156,12 @@ class DeepDefenseTrainer(AdversarialTrainer):
             for variable in self.classifier.trainable_variables
         ]
         fixed = [variable.value for variable in self.classifier.non_trainable_variables]
-        return lambda x: tf.cast(self.classifier.stateless_call(trainable, fixed, x, training=False)[0], tf.float32)
+
+        def logits(x):
+            with in_float32(self.classifier):
+                return tf.cast(self.classifier.stateless_call(trainable, fixed, x, training=False)[0], tf.float32)
+
+        return logits
 
 
 def _guarded_exp(z):

@@ -3,17 +3,27 @@
 import keras
 import tensorflow as tf
 
+from tfrobust.attacks.base import require_from_labels
+from tfrobust.checks import require_logits, require_logits_of_noise
+
 
 def require_attack(argument: str, attack) -> None:
-    """Raises ValueError unless `attack` is None or what every attack is, see `attacks.base.Attack`."""
+    """Raises ValueError unless `attack` is None or what every attack is, see `attacks.base.Attack`, and leads away from
+    the labels."""
     if attack is not None and not (callable(attack) and hasattr(attack, "threat")):
         raise ValueError(f"{argument} must be an attack, such as PGD(threat, steps=7, step_size=0.1), got {attack!r}")
+    require_from_labels(argument, attack)
 
 
-def require_built(classifier: keras.Model) -> None:
-    """Raises ValueError for a Sequential that does not know its images yet, of which no faster copy can be made."""
+def require_trainable(classifier: keras.Model) -> None:
+    """Raises ValueError for what is no Keras model, such as a loaded SavedModel, for one that returns no logits, and
+    for a Sequential that does not know its images yet, of which no faster copy can be made."""
+    if not isinstance(classifier, keras.Model):
+        raise ValueError(f"classifier must be a keras.Model, got {classifier!r}")
+    require_logits(classifier)
     if isinstance(classifier, keras.Sequential) and not classifier.built:
         raise ValueError("classifier must be built: begin it with keras.Input(shape), or call it with images once")
+    require_logits_of_noise(classifier)
 
 
 def require_updates(optimizer: keras.optimizers.Optimizer | None) -> None:
@@ -24,7 +34,13 @@ def require_updates(optimizer: keras.optimizers.Optimizer | None) -> None:
 
 
 def require_loss_of_logits(loss) -> None:
-    """Raises ValueError for those of Keras's cross-entropies that take probabilities, by name, function or object."""
+    """Raises ValueError for those of Keras's cross-entropies that take probabilities, by name, function or object,
+    alone or in a list."""
+    for part in keras.tree.flatten(loss):
+        _require_loss_of_logits(part)
+
+
+def _require_loss_of_logits(loss):
     if isinstance(loss, str):
         try:
             loss = keras.losses.get(loss)
