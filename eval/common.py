@@ -2,6 +2,7 @@
 
 import fnmatch
 import math
+import re
 import signal
 import sys
 import traceback
@@ -115,7 +116,16 @@ def parse(argv: list[str]) -> list[str]:
         # `app.parse_flags_with_usage` would say more than a line.
         return flags.FLAGS(challenge_config.expand(argv))
     except (flags.Error, ValueError, OSError) as error:
-        _exit_with(error)
+        _exit_with(_as_given(str(error), argv))
+
+
+def _as_given(message, argv):
+    """An error that names the flag as it was given: absl says --k of what was --steps."""
+    named = re.search(r"flag --(\w+)=(\S*):", message)
+    if not named:
+        return message
+    given = [argument for argument in argv if re.fullmatch(rf"--?\w+={re.escape(named[2])}", argument)]
+    return message.replace(f"flag --{named[1]}={named[2]}", f"flag {given[0]}") if len(given) == 1 else message
 
 
 def guarded(main, argv) -> None:
@@ -259,6 +269,8 @@ def device():
 
 
 def _exit_with(error):
+    # At exit TensorFlow would go on about a checkpoint that could not be read.
+    tf.get_logger().setLevel("ERROR")
     # absl begins some of its own in capitals.
     print("error:", " ".join(str(error).removeprefix("ERROR:: ").split()), file=sys.stderr)
     sys.exit(1)

@@ -139,7 +139,10 @@ def training_attack(threat: ThreatModel) -> PGD | None:
     if not ADVERSARIAL.value:
         return None
     if TRAINING_EPSILON.value is not None:
-        threat = ThreatModel(threat.norm, TRAINING_EPSILON.value)
+        try:
+            threat = ThreatModel(threat.norm, TRAINING_EPSILON.value)
+        except ValueError as error:
+            raise ValueError(f"training_{error}") from error  # which begins with "epsilon"
         attack_warnings.warn_of_absurd_epsilon("training_epsilon", threat)
     return attack_flags.pgd(threat, step_decay=STEP_DECAY.value)
 
@@ -213,6 +216,8 @@ def strategy() -> tf.distribute.Strategy:
     if not (DISTRIBUTION.value == "mirrored" or (DISTRIBUTION.value == "auto" and divisible)):
         return tf.distribute.get_strategy()
     devices = gpus or tf.config.list_logical_devices("CPU")
+    if len(devices) == 1:
+        logging.warning("mirrored on a single device, %s: there is no other one", devices[0].name)
     if batch_size % len(devices):
         raise ValueError(f"training_batch_size must be a multiple of the {len(devices)} devices, got {batch_size}")
     return tf.distribute.MirroredStrategy([device.name for device in devices])

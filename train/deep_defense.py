@@ -18,7 +18,7 @@ from eval import data_flags, deep_defense_measures, foreign_flags, output_files,
 from tfrobust import datasets, image_folders
 from tfrobust.attacks import fgsm
 from tfrobust.attacks.deepfool_perturbation import deepfool_perturbation
-from tfrobust.precision import AttackTwin
+from tfrobust.precision import AttackTwin, inference
 from tfrobust.trainers import AdversarialTrainer, DeepDefense, DeepDefenseTrainer, ParsevalTrainer
 from train import common, optimizer_flags, session
 from train.curve import Curve
@@ -162,9 +162,10 @@ def deepfool_set(classifier: keras.Model, train: datasets.Arrays, batch_size: in
 
     @tf.function(autograph=False, reduce_retracing=True)
     def perturb(x):
-        y = tf.argmax(classifier(x, training=False), axis=-1)
+        logits_fn = inference(classifier)
+        y = tf.argmax(logits_fn(x), axis=-1)
         options = {"iterations": SET_ITERATIONS, "choose_fn": twin.logits_fn(), "differentiable": False}
-        found = deepfool_perturbation(lambda x: classifier(x, training=False), x, y, **options)
+        found = deepfool_perturbation(logits_fn, x, y, **options)
         return x + found.delta
 
     print(f"making {len(train.labels)} images with DeepFool", flush=True)
@@ -182,4 +183,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # The regulariser is a mean.
+    flags.FLAGS.set_default("loss_reduction", "mean")
     eval_common.run(main)

@@ -145,4 +145,6 @@ def _draw(folder, runs, found, start):
 
 
 if __name__ == "__main__":
+    # As in train.deep_defense.
+    flags.FLAGS.set_default("loss_reduction", "mean")
     eval_common.run(main)

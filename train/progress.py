@@ -1,6 +1,8 @@
 """What training shows on the way: a bar on a terminal, a line every so many steps elsewhere."""
 
 import math
+import os
+import shutil
 import sys
 import time
 
@@ -33,9 +35,11 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Draws the empty bar."""
-        self._bar = tqdm.tqdm(
-            total=self._total, initial=self._step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True
-        )
+        is_terminal = sys.stderr.isatty()
+        # Where a terminal does not know its size, in some containers, tqdm takes it to be 0, and shows nothing.
+        known = is_terminal and 0 not in os.get_terminal_size(sys.stderr.fileno())
+        size = {"dynamic_ncols": True} if known else {"ncols": shutil.get_terminal_size().columns, "nrows": 24}
+        self._bar = tqdm.tqdm(total=self._total, initial=self._step, unit="step", disable=not is_terminal, **size)
         self._mark = (self._step, time.perf_counter())
 
     def on_train_batch_end(self, batch, logs=None):

@@ -83,6 +83,7 @@ def check_same_run(folder: pathlib.Path, recorded: list[str], more: Sequence[str
     for name in sorted({*then, *now} - free):
         # A flag that the recorded version did not have yet stands at its default, which is what there was before it.
         default = flags.FLAGS[name].default_as_str if name in flags.FLAGS else None
+        default = _of_the_data().get(name, default)
         before, after = (values.get(name, (default or "unset").strip("'")) for values in (then, now))
         # Records of earlier versions did not say what it was.
         unknown = name == common.PRECISION.name and before == "auto"
@@ -99,6 +100,12 @@ def check_same_run(folder: pathlib.Path, recorded: list[str], more: Sequence[str
         or optimizer_flags.RATE_HALVING.value
     ):
         logging.warning("max_num_training_steps has changed, and with it the schedules of the run that is continued")
+
+
+def _of_the_data():
+    """The flags whose default depends on the data, as text."""
+    values = common.CHALLENGE_ATTACKS[data_flags.DATASET.value]
+    return {"epsilon": repr(values.epsilon), "k": str(values.steps), "a": repr(values.step_size)}
 
 
 def _values(lines):

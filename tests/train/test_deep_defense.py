@@ -3,8 +3,11 @@
 import contextlib
 import io
 import json
+import pathlib
 import re
 import signal
+import subprocess
+import sys
 import types
 
 import keras
@@ -19,6 +22,7 @@ from eval import common, curve_files
 from tfrobust import checkpoints, datasets
 from train import deep_defense, stopping
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = [
     "--dataset=digits",
     "--epochs=2",
@@ -186,6 +190,14 @@ def test_all_terms_that_are_not_finite_are_named():
         stop.on_train_batch_end(0, {"xent": nan, "regularizer": nan, "loss": nan})
     with pytest.raises(stopping.DivergedError, match=r"step 3: the loss; "):
         stop.on_train_batch_end(0, {"xent": 1.0, "regularizer": 1.0, "loss": float("inf")})
+
+
+@pytest.mark.parametrize("binary", ["train.deep_defense", "train.deep_defense_sweep"])
+def test_the_loss_is_a_mean_by_default(reference, tmp_path, binary):
+    # What is looked at after it is wrong.
+    given = [f"--reference={reference}", f"--model_dir={tmp_path / 'run'}", "--dataset=digits", "--clean_weight=0.5"]
+    done = subprocess.run([sys.executable, "-m", binary, *given], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and done.stderr.startswith("error: clean_weight is for --method="), done.stderr
 
 
 @pytest.mark.parametrize(

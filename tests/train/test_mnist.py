@@ -18,7 +18,7 @@ from absl.testing import flagsaver
 from eval import common
 from tests.train.small_runs import ROOT, call, command, fails, logged_steps, run, weights
 from tfrobust import precision
-from train import mnist, run_folder
+from train import mnist, recorded_flags, run_folder
 
 
 def test_leaves_what_the_readme_promises(finished):
@@ -68,6 +68,7 @@ def test_is_reproducible_from_its_recorded_flags(finished, tmp_path):
     [
         (["--epsilon=-1"], "epsilon must be"),
         (["--epsilon=8"], "8/255"),
+        (["--training_epsilon=-0.1"], "training_epsilon must be a finite number from 0 up, got -0.1"),
         (["--dataset=mnist", "--data_dir=/nonexistent"], "--dataset=digits"),
         (["--num_eval_examples=361"], "num_examples must be"),
         (["--held_out=2000"], "held_out must"),
@@ -101,6 +102,8 @@ def test_wrong_flags_are_named(tmp_path, argument):
     ("arguments", "words"),
     [
         (["--epsilonn=0.3"], "Unknown command line flag 'epsilonn'"),
+        (["--a=0.05", "--steps=0"], "flag --steps=0: 0 is not a positive integer"),
+        (["--k=0"], "flag --k=0: 0 is not a positive integer"),
         (["--epsilon", "0.3", "0.4"], "unexpected argument '0.4': flags are written --name=value"),
     ],
 )
@@ -108,6 +111,11 @@ def test_a_wrong_command_line_ends_the_program_with_one_line(tmp_path, arguments
     done = run(tmp_path / "nothing", *arguments, code=1)
     assert done.stderr.startswith(f"error: {words}") and done.stderr.count("\n") == 1 and not done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_mirrored_on_a_single_device_is_told(tmp_path, caplog):
+    call(tmp_path / "run", "--max_num_training_steps=1", "--attacks=fgsm", "--distribution=mirrored")
+    assert "mirrored on a single device, /device:CPU:0: there is no other one" in caplog.text
 
 
 @pytest.mark.parametrize(("given", "measured"), [("bfloat16", "auto"), ("float32", "float32")])
@@ -133,6 +141,24 @@ def test_the_threshold_network_trains_through_windows_on_deformed_images(tmp_pat
 def test_a_run_is_not_continued_with_other_flags(finished, capsys):
     error = fails(finished[0], capsys, "--max_num_training_steps=12", "--a=0.05")
     assert "--a was 0.1 and is 0.05" in error
+
+
+def test_what_the_data_decides_may_be_written_out_later(tmp_path):
+    written = ["--dataset=digits", "--epsilon=0.3", "--k=40", "--a=0.01"]
+    for before, after in (
+        (written[:1], written),
+        (written, written[:1]),
+        (written, ["--dataset=digits", "--steps=40"]),
+    ):
+        with flagsaver.flagsaver():
+            flags.FLAGS(["train.mnist", *before])
+            lines = recorded_flags.flag_lines()
+        with flagsaver.flagsaver():
+            flags.FLAGS(["train.mnist", *after])
+            recorded_flags.check_same_run(tmp_path, lines)
+            flags.FLAGS.k = 7
+            with pytest.raises(ValueError, match="--k was 40 and is 7"):
+                recorded_flags.check_same_run(tmp_path, lines)
 
 
 def test_a_run_is_not_cut(finished, capsys):
