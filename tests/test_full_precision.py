@@ -11,6 +11,7 @@ from keras import layers
 from tests.test_precision import MODELS, assert_same, gradients, images
 from tfrobust import datasets, export, loading
 from tfrobust.attacks import PGD, Transfer
+from tfrobust.attacks.apgd import apgd_t
 from tfrobust.evaluation import evaluate
 from tfrobust.full_precision import in_float32, lowest_precision, rounds
 from tfrobust.models.small import capacity_cnn
@@ -119,6 +120,16 @@ def test_a_model_of_mixed_precision_is_no_more_robust(trained, in_float16):
     assert rounded.robust_accuracy > reports[0].robust_accuracy + 0.1  # by float16 alone
     transferred = evaluate(exact, *shown, {"PGD": Transfer(attacks["PGD"], in_float16)}, seed=0, precision="float32")
     assert transferred.robust_accuracy == reports[1].robust_accuracy
+
+
+def test_an_attack_that_is_called_with_the_model_itself(trained, in_float16):
+    exact, data = confident()
+    exact.set_weights(trained)
+    x, y = data.images[:50], data.labels[:50]
+    for attack in (PGD(LINF, 10, 0.025), apgd_t(LINF, steps=3)):
+        found = [np.asarray(attack(model, x, y, seed=0)) for model in (in_float16, exact)]
+        # But for what chooses between points, whose logits are the model's own.
+        assert np.mean(np.abs(found[0] - found[1]) > 1e-3) < 0.05
 
 
 def test_of_a_function_in_float16_the_report_says_so(tmp_path, in_float16):

@@ -1,13 +1,16 @@
 """What every attack is: frozen configuration that is called with a model's logits, images, labels and a seed."""
 
+import contextlib
 import dataclasses
 import numbers
 import re
 from collections.abc import Callable
 from typing import Protocol
 
+import keras
 import tensorflow as tf
 
+from tfrobust.full_precision import in_float32
 from tfrobust.losses import LossFn, Targeted
 from tfrobust.pixels import require_pixels
 from tfrobust.threat_models import ThreatModel
@@ -153,7 +156,9 @@ def gradient_and_logits(logits_fn: LogitsFn, loss: LossFn, x: tf.Tensor, y) -> t
     def gradient(x, y):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
-            logits = logits_fn(x)
+            # A model in mixed precision, for evaluations and trainers give a function in float32.
+            with in_float32(logits_fn) if isinstance(logits_fn, keras.Model) else contextlib.nullcontext():
+                logits = logits_fn(x)
             require_classes(logits)
             each = loss(logits, y)
             total = tf.reduce_sum(each)
