@@ -18,15 +18,16 @@ OUTPUT = flags.DEFINE_string(
 )
 
 
-def report_content(report: reports.Report, red_flags=()) -> dict:
-    """The report as plain dicts, with red flags, and the flags, the command and the machine that made it."""
+def report_content(report: reports.Report, red_flags=None) -> dict:
+    """The report as plain dicts, with red flags, null where nobody has looked, and the flags, the command and the
+    machine that made it."""
     modules = flags.FLAGS.flags_by_module_dict()
     values = {
         flag.name: flag.value
         for module in ("eval.common", "eval.data_flags", "eval.sources")
         for flag in modules[module]
     }
-    signs = [dataclasses.asdict(sign) for sign in red_flags]
+    signs = None if red_flags is None else [dataclasses.asdict(sign) for sign in red_flags]
     return {**report.as_json(), "red_flags": signs, "flags": values, **provenance.made_by()}
 
 

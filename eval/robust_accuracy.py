@@ -88,7 +88,7 @@ def main() -> None:
     report = tables.print_robustness_table(classifier, test, threat, rows, path, state=state, relu_window=window)
     print(f"robust accuracy {report.robust_accuracy:.2%} (worst case of all rows, example by example)")
     print(f"seed {report.seed}, attack gradients in {report.gradients}, predictions in float32")
-    found = look_for_red_flags(classifier, test, threat, report, rows) if RED_FLAGS.value else []
+    found = look_for_red_flags(classifier, test, threat, report, rows) if RED_FLAGS.value else None
     content = output_files.report_content(report, found)
     if output_files.OUTPUT.value:
         output_files.write_json(output_files.OUTPUT.value, content)
@@ -99,8 +99,7 @@ def main() -> None:
         output_files.write_adversarial_examples(SAVE_ADVERSARIAL.value, report, test.labels)
     if page:
         sweep = radius_sweep.measure(classifier, test, report, rows)
-        known = found if RED_FLAGS.value else None
-        html_report.write(page, path, classifier, test, report, rows.attacks, known, sweep)
+        html_report.write(page, path, classifier, test, report, rows.attacks, found, sweep)
 
 
 def look_for_red_flags(classifier, test, threat, report, rows) -> list[red_flags.RedFlag]:

@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tfrobust import losses
+from tfrobust.attacks import PGD
+from tfrobust.threat_models import ThreatModel
 
 LOGITS = tf.constant([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [1000.0, 0.0, -1000.0]])
 Y = tf.constant([0, 2, 1, 1])
@@ -26,16 +28,26 @@ def test_cross_entropy():
     )
 
 
-@pytest.mark.parametrize("lead", [-300.0, 0.0, 10.0, 17.0, 40.0, 80.0])
+@pytest.mark.parametrize("lead", [-300.0, 0.0, 10.0, 17.0, 40.0, 80.0, 300.0, 1e6])
 def test_cross_entropy_where_the_label_leads_by_far(lead):
     # Where softmax(logits)[0] rounds to 1, softmax less the label would be (0, p, ...): off by the largest entry.
     logits = np.array([[lead, 0.0, -1.0, -300.0]], np.float32)
-    exact = np.exp(logits.astype(np.float64) - np.logaddexp.reduce(logits, axis=1, dtype=np.float64))[0]
-    exact[0] = -exact[1:].sum()
+    others = np.exp(np.array([0.0, -1.0, -300.0]))
+    # The derivative by the log-odds is 1 - softmax(logits)[0], and somewhat more where that would be too small.
+    slope = 1 / (1 + np.exp(lead) / others.sum()) + 1e-10 if lead < 300 else 1e-10
+    exact = slope * np.array([-1.0, *others / others.sum()])
     found = gradient(losses.cross_entropy, tf.constant(logits), tf.constant([0]))[0]
     np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-40)
     value = losses.cross_entropy(logits, tf.constant([0]))[0]
-    np.testing.assert_allclose(value, np.log1p(np.exp(-lead) * (1 + np.exp(-1.0))), rtol=1e-5)
+    np.testing.assert_allclose(value, np.log1p(np.exp(-lead) * (1 + np.exp(-1.0))), rtol=1e-5, atol=1e-40)
+
+
+@pytest.mark.parametrize("attack", [PGD(ThreatModel("linf", 0.1), 5, 0.03), PGD(ThreatModel("l2", 0.3), 5, 0.1)])
+def test_no_scale_of_the_logits_hides_from_attacks_on_the_cross_entropy(attack):
+    # Two classes: the loss rises in the same direction, whatever the scale.
+    x, weights = np.full([3, 2, 2, 1], 0.5, np.float32), np.float32([[1.0, -1.0], [2.0, 0.5], [-1.0, 0.3], [0.2, -3.0]])
+    found = [attack(lambda x, s=s: s * tf.reshape(x, [-1, 4]) @ weights, x, [0, 1, 0], seed=0) for s in (1.0, 1e4)]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
 def test_log_odds():

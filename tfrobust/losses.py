@@ -14,6 +14,9 @@ LossFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 # Keeps a quotient finite where logits are equal.
 TINY = 1e-12
+# Of the cross-entropy by the log-odds. Without it the slope would leave float32's range where the label leads by 85 and
+# more, and attacks would stand still: classifiers of large logits would look robust.
+LEAST_SLOPE = 1e-10
 
 
 def cross_entropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
@@ -21,9 +24,12 @@ def cross_entropy(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
     Made of the log-odds: the usual formula's gradient with respect to the label's logit, softmax(logits)[y] - 1, rounds
     to 0 in float32 where the label leads by more than 16.6, and what attacks follow is no longer the loss. This one's
-    is right up to leads of about 85, where its size leaves float32's range.
+    has the right direction whatever the lead: the log-odds', of which `LEAST_SLOPE` is added. Its length is right as
+    well, up to leads of about 20.
     """
-    return tf.nn.softplus(log_odds(logits, y))
+    odds = log_odds(logits, y)
+    # What is added is 0.
+    return tf.nn.softplus(odds) + LEAST_SLOPE * (odds - tf.stop_gradient(odds))
 
 
 def log_odds(logits: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

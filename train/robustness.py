@@ -1,12 +1,13 @@
 """Training against an attack, and the table that tells how robust the result is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 
 from eval import common as eval_common
 from eval import output_files, tables
-from tfrobust import checkpoints, datasets, reports
+from tfrobust import checkpoints, datasets, red_flags, reports
+from tfrobust.attacks.base import Attack
 from train import common, recorded_flags, run_folder, session
 from train.summaries import save_strip
 
@@ -47,7 +48,7 @@ class RobustnessTask(session.Task):
         report = tables.print_robustness_table(
             classifier, test, self._threat, self._rows, str(run.model_dir), precision=_table_precision()
         )
-        write_report(report, run)
+        write_report(report, run, self._rows.attacks)
         if eval_common.STORE_ADV_PATH.value:
             output_files.write_adversarial_examples(eval_common.STORE_ADV_PATH.value, report, test.labels)
         self._save_picture(report, test, run.model_dir)
@@ -93,7 +94,7 @@ class _Twin(RobustnessTask):
     def finish(self, classifier, train, test, run):
         """Measures without a table: both stand side by side."""
         self._report = eval_common.evaluate(classifier, test, self._rows, precision=_table_precision())
-        write_report(self._report, run)
+        write_report(self._report, run, self._rows.attacks)
 
     def _flags(self):
         """The flags of the twin, which are also those that its folder records."""
@@ -108,9 +109,13 @@ def _table_precision():
     return "auto" if eval_common.PRECISION.value == "bfloat16" else None
 
 
-def write_report(report: reports.Report, run: session.Finished) -> None:
-    """report.json of a run."""
-    output_files.write_json(str(run.model_dir / "report.json"), output_files.report_content(report) | run.as_json())
+def write_report(report: reports.Report, run: session.Finished, attacks: Mapping[str, Attack]) -> None:
+    """report.json of a run, and what in the report is not to be trusted, which is printed."""
+    found = red_flags.inspect_report(report, attacks)
+    for flag in found:
+        print(f"red flag, {flag}")
+    content = output_files.report_content(report, found) | run.as_json()
+    output_files.write_json(str(run.model_dir / "report.json"), content)
 
 
 def print_side_by_side(report: reports.Report, undefended: reports.Report) -> None:

@@ -24,8 +24,8 @@ def gradients(probe: Probe, gaps: np.ndarray) -> list[RedFlag]:
 
     An attack does not move where the gradient is 0, whatever its steps: there is no allowance, because zeros are not
     chance. The margin z_y - max z_k, which no softmax saturates, tells two causes apart: where its gradient is 0 too,
-    the classifier is flat; where it is not, only the cross-entropy is. Logits whose softmax merely rounds to 1 (a lead
-    above 24 ln 2 = 16.6) raise no flag: the cross-entropy of `losses` has a gradient up to leads of about 85.
+    the classifier is flat; where it is not, only the cross-entropy is. In float32 no lead of the label raises that
+    flag: the cross-entropy of `losses` has a gradient whatever the logits.
 
     Args:
       gaps: float [N], by how much the label's logit leads the others at the clean images.
@@ -66,8 +66,8 @@ def gradients(probe: Probe, gaps: np.ndarray) -> list[RedFlag]:
                 "saturated cross-entropy",
                 f"The gradient of cross-entropy is exactly 0 for {int(saturated.sum())} of {count} images, that of the "
                 f"margin is not; the label's logit leads by {np.median(gaps[saturated]):.3g} there (median).",
-                "The logits are so large that the cross-entropy's gradient is 0 in float32. Attack with the margin or "
-                "the DLR loss, which no scale of the logits saturates, or divide the logits by a constant.",
+                "The label leads by so much that the cross-entropy's gradient is 0 in a precision that it passes on "
+                "its way, float16 for example. Compute in float32, or attack with the margin or the DLR loss.",
                 f"{CROCE}; {CARLINI}",
             )
         )
