@@ -64,7 +64,9 @@ def draw_surface(path: str, settings, rows) -> None:
             if (row["model"], row["image"]) == (model, images[0]):
                 values[row["along"], row["across"]] = row["loss"]
         axes.grid(False)
-        extent = (-epsilon, epsilon, -epsilon, epsilon)
+        # The first and the last value are those at epsilon, in the middle of their cells.
+        edge = epsilon * points / (points - 1)
+        extent = (-edge, edge, -edge, edge)
         picture = axes.imshow(values, origin="lower", extent=extent, cmap="viridis")
         axes.plot(0, 0, "r+", markersize=10)
         # Where both signs agree a pixel changes by the sum: inside of these lines all stay within epsilon.

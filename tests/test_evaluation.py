@@ -274,6 +274,12 @@ def test_bad_input_is_a_value_error_of_one_line(arguments, message):
     assert "\n" not in str(error.value)
 
 
+def test_labels_may_be_a_column_as_in_keras_datasets():
+    attacks = {"FGSM": fgsm(LINF)}
+    one, other = (evaluate(threshold, PIXELS, y, attacks, seed=0) for y in (LABELS, LABELS[:, np.newaxis]))
+    assert one.robust_accuracy == other.robust_accuracy
+
+
 def test_labels_may_be_targets():
     attacks = {"a": PGD(LINF, 5, 0.05, loss=losses.Targeted())}
     report = evaluate(threshold, PIXELS, 1 - LABELS, attacks, seed=0, labels_are_targets=True)

@@ -1,6 +1,7 @@
 """Models of mixed and half precision are attacked, judged and trained in float32."""
 
 import contextlib
+import threading
 
 import keras
 import numpy as np
@@ -47,18 +48,44 @@ def policies(model):
     return [layer.dtype_policy.name for layer in model._flatten_layers()]
 
 
+def without_input():
+    """Keras gives it an input of its first layer's precision, to which images are cast."""
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(3)])
+    model.build((None, 8, 8, 3))
+    return model
+
+
+def nested_without_input():
+    return keras.Sequential([keras.Input((8, 8, 3)), without_input()])
+
+
+def functional_of_nested():
+    inputs = keras.Input((8, 8, 3), dtype=keras.config.dtype_policy().compute_dtype)
+    return keras.Model(inputs, without_input()(inputs))
+
+
+MODELS = {
+    **MODELS,
+    "without input": (without_input, (8, 8, 3)),
+    "nested without input": (nested_without_input, (8, 8, 3)),
+    "input of that precision": (functional_of_nested, (8, 8, 3)),
+}
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 # Keras rounds what a Normalization has adapted to when it is built, and a PReLU's weights are not in the model's list.
 @pytest.mark.parametrize("name", sorted(set(MODELS) - {"adapted normalisation", "activation with weights"}))
 def test_logits_and_gradients_are_those_of_float32(name, policy):
     build, shape = MODELS[name]
     low, exact = twins(build, policy)
-    before, x = policies(low), images(shape)
+    before, x, inputs = policies(low), images(shape), [tensor.dtype for tensor in getattr(low, "inputs", None) or []]
     assert any(map(rounds, low._flatten_layers()))
     expected = gradients(inference(exact), x)
     assert_same(gradients(inference(low), x), expected)
     assert_same(gradients(AttackTwin(low, "float32").logits_fn(), x), expected)
     assert policies(low) == before
+    assert inputs == [tensor.dtype for tensor in getattr(low, "inputs", None) or []]
     twin = AttackTwin(low, "bfloat16")
     assert twin.precision == AttackTwin(exact, "bfloat16").precision
     assert_same(gradients(twin.logits_fn(), x)[:1], expected[:1], tolerance=0.02)
@@ -140,6 +167,101 @@ def test_of_a_function_in_float16_the_report_says_so(tmp_path, in_float16):
         report = evaluate(function, data.images[:20], data.labels[:20], attacks, seed=0)
         assert report.precision == "float16"
         assert inspect_report(report, attacks)[0].name == "gradients in float16"
+
+
+class Casting(layers.Layer):
+    def call(self, x):
+        return tf.cast(tf.cast(x, tf.float16), tf.float32)
+
+
+def casting_by_operation():
+    inputs = keras.Input((8, 8, 3))
+    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(keras.ops.cast(inputs, "float16"))))
+
+
+def traced_before():
+    model = without_input()
+
+    class Traced(keras.Model):
+        @tf.function(autograph=False)
+        def call(self, x):
+            return model(x)
+
+    traced = Traced()
+    traced(images((8, 8, 3)))
+    return traced
+
+
+def quantised():
+    model = without_input()
+    model.quantize("int4")
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: keras.Sequential([keras.Input((8, 8, 3)), Casting(), layers.Flatten(), layers.Dense(3)]),
+        casting_by_operation,
+        traced_before,
+        quantised,
+    ],
+)
+def test_a_models_own_casts_are_told(build):
+    with default_policy("mixed_float16"):
+        model = build()
+    attacks = {"PGD": PGD(LINF, 2, 0.05)}
+    for precision in ("auto", "float32"):
+        report = evaluate(model, images((8, 8, 3)), [0, 1, 2, 0], attacks, seed=0, precision=precision)
+        assert report.precision == "float16"
+        assert inspect_report(report, attacks)[0].name == "gradients in float16"
+
+
+class Centred(layers.Layer):
+    """Holds a number in the precision that it was made for."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.mean = tf.constant(0.5, self.compute_dtype)
+
+    def call(self, x):
+        return x - self.mean
+
+
+def test_a_model_that_works_in_its_own_precision_alone_is_refused():
+    with default_policy("mixed_float16"):
+        model = keras.Sequential([keras.Input((8, 8, 3)), Centred(), layers.Flatten(), layers.Dense(3)])
+    message = r"classifier must compute in float32, in which it fails \(.*half.*\): make it with Keras's dtype policy"
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, images((8, 8, 3)), [0, 1, 2, 0], {"PGD": PGD(LINF, 2, 0.05)}, seed=0)
+    with pytest.raises(ValueError, match=message):
+        AdversarialTrainer(model, PGD(LINF, 2, 0.05), seed=0)
+    with pytest.raises(ValueError, match=r"classifier must take images of shape \(4, 4, 3\)"):
+        evaluate(model, images((4, 4, 3)), [0, 1, 2, 0], {"PGD": PGD(LINF, 2, 0.05)}, seed=0)
+
+
+def test_threads_may_call_one_model_together():
+    with default_policy("mixed_float16"):
+        model = without_input()
+    before, x, first_is_in, second_is_in = policies(model), images((8, 8, 3)), threading.Event(), threading.Event()
+
+    def first():
+        with in_float32(model):
+            first_is_in.set()
+            assert second_is_in.wait(20)
+
+    def second():
+        assert first_is_in.wait(20)
+        with in_float32(model):
+            second_is_in.set()
+            thread.join(20)
+            return model(x).dtype, [layer.compute_dtype for layer in model.layers]
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert second() == (tf.float32, ["float32"] * 3)
+    assert policies(model) == before and model.inputs[0].dtype == "float16"
 
 
 @pytest.mark.parametrize("policy", ["float32", *POLICIES])

@@ -44,6 +44,13 @@ def test_transparency_is_not_looked_at_in_photographs():
     np.testing.assert_allclose(served(file_of(image)), served(file_of(image.convert("RGB"))), atol=1e-6)
 
 
+def test_photographs_that_are_too_long_are_refused():
+    served = tf.function(served_images.decoder((32, 32, 3), "crop"))
+    assert served(file_of(smooth(100, 2))).shape == (32, 32, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="an image is more than 50 times as long as it is wide"):
+        served(file_of(smooth(2, 101)))
+
+
 def test_another_fit():
     with pytest.raises(ValueError, match="fit must be 'squash' or 'crop', got 'pad'"):
         served_images.decoder((8, 8, 3), "pad")

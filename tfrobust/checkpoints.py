@@ -66,6 +66,7 @@ class TrainingCheckpoints:
             if self._manager is None:
                 # Not before: what cannot be restored is left as it is.
                 _list_checkpoints(self._folder)
+                self._remove_orphans()
                 self._manager = tf.train.CheckpointManager(
                     self._checkpoint, str(self._folder), max_to_keep=self._keep, checkpoint_name=NAME
                 )
@@ -93,6 +94,12 @@ class TrainingCheckpoints:
             return 0
         _read(self._checkpoint, prefix, lambda status: status.assert_consumed())
         return self.step
+
+    def _remove_orphans(self):
+        """What a save that was killed has left: the index is written last."""
+        for path in self._folder.glob(f"{NAME}-*.data-*"):
+            if not path.with_suffix(".index").exists():
+                self._remove_leftovers(path.with_suffix(""))
 
     def _remove_leftovers(self, prefix):
         name = pathlib.Path(prefix).name

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfrobust import pixels
 from tfrobust.attacks.base import LogitsFn, describe, require_from_labels
-from tfrobust.full_precision import lowest_precision
+from tfrobust.full_precision import lowest_precision, rounds
 from tfrobust.precision import Functions, Precision, functions, inference
 
 
@@ -35,7 +35,8 @@ def require_named(attacks, attribute: str, kind: str, *, labels_are_targets: boo
 
 
 def check_examples(images, labels, bounds) -> tuple[np.ndarray, np.ndarray]:
-    """The images as float32, where rounding took them out of bounds clipped, and the labels as int64.
+    """The images as float32, where rounding took them out of bounds clipped, and the labels, [N] or [N, 1], as int64
+    [N].
 
     Raises:
       ValueError: if there are none, if their numbers differ, or for pixels that are not finite or out of bounds.
@@ -43,6 +44,8 @@ def check_examples(images, labels, bounds) -> tuple[np.ndarray, np.ndarray]:
     images, labels = np.asarray(images), np.asarray(labels)
     slack = pixels.rounding(images.dtype.name, bounds)
     images = np.asarray(images, np.float32)
+    if labels.ndim == 2 and labels.shape[1] == 1:  # as in keras.datasets
+        labels = labels[:, 0]
     if images.ndim == 0 or len(images) == 0 or labels.shape != images.shape[:1]:
         raise ValueError(f"labels must be one for each image, at least one, got {labels.shape} for {images.shape}")
     if not np.issubdtype(labels.dtype, np.integer):
@@ -95,9 +98,13 @@ def checked_functions(
     """
     require_logits(classifier)
     found = functions(classifier, precision, relu_window)
+    if isinstance(classifier, keras.Model):
+        _require_float32(classifier, images)
     check_classifier(found.judge_fn, images, labels)
     if isinstance(classifier, keras.Model):
-        return found
+        # Layers may cast by themselves.
+        rounded = lowest_precision(lambda x: found.gradient_fn()(x), images) == "float16"
+        return found._replace(precision="float16") if rounded else found
     logits = classifier(tf.constant(images[:1]))
     if not tf.is_tensor(logits):
         raise ValueError(
@@ -127,8 +134,30 @@ def require_logits_of_noise(classifier: keras.Model) -> None:
     # The inputs of other models than Sequential may have names.
     images = classifier.inputs[0] if isinstance(classifier, keras.Sequential) else getattr(classifier, "input", None)
     if isinstance(images, keras.KerasTensor) and len(images.shape) == 4 and None not in images.shape[1:]:
-        noise = np.random.default_rng(0).uniform(size=(2, *images.shape[1:])).astype(np.float32)
+        count = images.shape[0] or 2
+        noise = np.random.default_rng(0).uniform(size=(count, *images.shape[1:])).astype(np.float32)
+        _require_float32(classifier, noise)
         _refuse_probabilities(_logits(inference(classifier), noise))
+
+
+def _require_float32(classifier, images):
+    """Raises ValueError for a model that works in its own precision alone: a layer of it holds numbers in that."""
+    if not any(map(rounds, classifier._flatten_layers())):
+        return
+    images, failure = tf.constant(images), None
+    try:
+        inference(classifier)(images)
+        return
+    except Exception as error:  # whatever a layer raises
+        failure = error
+    try:
+        classifier(images, training=False)
+    except Exception:  # nor in its own precision: said by whoever calls it next
+        return
+    raise ValueError(
+        f"classifier must compute in float32, in which it fails ({first_line(failure)}): make it with Keras's dtype "
+        "policy float32 and give it the same weights"
+    ) from failure
 
 
 def require_logits(classifier: keras.Model | LogitsFn) -> None:

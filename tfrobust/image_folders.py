@@ -27,7 +27,7 @@ IMAGE_SIZE = 224
 # Shorter side over that of the crop: as for PyTorch's networks, and for Caffe's.
 MARGIN, _CAFFES_MARGIN = 256 / 224, 256 / 227
 # Longer side over the shorter one: such an image would take gigabytes before its middle is cut out.
-_MOST_UNEVEN = 50
+MOST_UNEVEN = 50
 # Folders of a split, of which the first that is there counts.
 _SPLITS = {"train": ("train",), "test": ("val", "test")}
 
@@ -111,7 +111,7 @@ def read_image(
             image = file.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageFolderError(f"image {path} cannot be read: {error}") from error
-    if max(image.size) > _MOST_UNEVEN * min(image.size):
+    if max(image.size) > MOST_UNEVEN * min(image.size):
         raise ImageFolderError(f"image {path} is {image.size[0]}x{image.size[1]} pixels: too long for a square of it")
     shorter = max(1, round(size * (_CAFFES_MARGIN if squash else MARGIN)))
     width, height = (shorter if squash else max(size, round(side * shorter / min(image.size))) for side in image.size)

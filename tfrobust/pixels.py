@@ -8,7 +8,7 @@ import re
 
 import tensorflow as tf
 
-_MESSAGE = re.compile(r"\[(images must be within .*?)\] \[(.*?)\] \[to\] \[(.*?)\]")
+_MESSAGE = re.compile(r"\[((?:images|labels) must be .*?)\] \[(.*?)\] \[to\] \[(.*?)\]")
 
 
 def rounding(dtype: str, bounds: tuple[float, float]) -> float:
@@ -32,18 +32,23 @@ def require_pixels(images: tf.Tensor, bounds: tuple[float, float]) -> None:
             "grey levels are to be divided by 255"
         )
     slack = rounding(images.dtype.name, bounds)
-    lowest, highest = tf.reduce_min(images), tf.reduce_max(images)
+    require_within(images, low - slack, high + slack, f"images must be within {list(bounds)}, got from")
+
+
+def require_within(values: tf.Tensor, low: float, high: float, text: str) -> tf.Operation | None:
+    """Checks a batch of numbers to be from `low` to `high`; errors begin with `text`, as those of `require_pixels`.
+    In a graph it returns what checks."""
+    lowest, highest = tf.reduce_min(values), tf.reduce_max(values)
     # NaN is nowhere.
-    is_within = (lowest >= low - slack) & (highest <= high + slack)
-    text = f"images must be within {list(bounds)}, got from"
+    is_within = (lowest >= low) & (highest <= high)
     if tf.executing_eagerly():
         if not is_within:
             raise ValueError(f"{text} {float(lowest):g} to {float(highest):g}")
-        return
-    tf.debugging.Assert(is_within, [text, lowest, "to", highest])
+        return None
+    return tf.debugging.Assert(is_within, [text, lowest, "to", highest])
 
 
 def as_value_error(error: tf.errors.InvalidArgumentError) -> Exception:
-    """What `require_pixels` had to say in a graph, as a ValueError; any other error as it is."""
+    """What `require_within` had to say in a graph, as a ValueError; any other error as it is."""
     found = _MESSAGE.search(error.message)
     return ValueError("{} {} to {}".format(*found.groups())) if found else error

@@ -10,7 +10,7 @@ A twin shares the classifier's weights and differs in two ways:
   (`fast_convolution`): several times faster on a CPU, where one to four output channels leave the vector units idle.
 
 What an attack returns is always judged by the classifier itself, in float32 (`evaluation`). A model that was built in
-mixed or half precision is treated as if it had been built in float32 (`full_precision`).
+mixed or half precision is treated as if it had been built in float32 (`full_precision`), but for what its layers cast.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class Functions(NamedTuple):
     Attributes:
       judge_fn: the classifier itself in inference mode, which has the last word on every image.
       gradient_fn: returns the function that attacks differentiate; call it where `AttackTwin.logits_fn` is to be.
-      precision: what it computes in, "float32" or "bfloat16"; of functions that are no Keras models also "float16".
+      precision: what it computes in, "float32" or "bfloat16", or "float16" where `checks.checked_functions` found that.
     """
 
     judge_fn: LogitsFn

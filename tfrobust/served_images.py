@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from tfrobust.image_folders import MARGIN
+from tfrobust.image_folders import MARGIN, MOST_UNEVEN
 
 Fit = Literal["squash", "crop"]
 
@@ -21,8 +21,8 @@ def decoder(shape: tuple[int, int, int], fit: Fit) -> Callable[[tf.Tensor], tf.T
       shape: H, W and C, which is 1 or 3.
       fit: what is done with images of other proportions or sizes. "squash" resizes them, and what is transparent is
         black, so that ink on nothing is a digit. "crop" is what `image_folders` does with photographs: the shorter side
-        becomes 256/224 of that of `shape`, the middle is cut out, and transparency is not looked at. Both resize
-        bilinearly, with antialiasing.
+        becomes 256/224 of that of `shape`, the middle is cut out, and transparency is not looked at; an image that is
+        too long for that is an error. Both resize bilinearly, with antialiasing.
 
     Raises:
       ValueError: for another `fit`.
@@ -52,9 +52,15 @@ def decoder(shape: tuple[int, int, int], fit: Fit) -> Callable[[tf.Tensor], tf.T
         return tf.cond(fits, lambda: image, lambda: resized(image, [height, width]))
 
     def cropped(image):
+        longer, shorter = tf.reduce_max(tf.shape(image)[:2]), tf.reduce_min(tf.shape(image)[:2])
+        even = tf.debugging.assert_less_equal(
+            longer, MOST_UNEVEN * shorter, f"an image is more than {MOST_UNEVEN} times as long as it is wide"
+        )
+        with tf.control_dependencies([even]):
+            image = tf.identity(image)
         sides, least = tf.cast(tf.shape(image)[:2], tf.float64), np.round(np.multiply([height, width], MARGIN))
-        shorter = tf.argmax(least / sides)
-        scaled = tf.cast(tf.round(sides * tf.gather(least, shorter) / sides[shorter]), tf.int32)
+        axis = tf.argmax(least / sides)
+        scaled = tf.cast(tf.round(sides * tf.gather(least, axis) / sides[axis]), tf.int32)
         scaled = tf.maximum(scaled, [height, width])
         # As Pillow does, between the passes of its resize and behind them: whole grey levels.
         image = tf.round(255 * resized(image, scaled))

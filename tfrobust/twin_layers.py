@@ -109,8 +109,7 @@ def copy_of(
         return type(layer).from_config(config)
 
     clone = keras.models.clone_model(classifier, clone_function=copy)
-    if full_precision.rounds(clone):
-        clone.dtype_policy = "float32"  # Keras gives it the global one, of which images are cast to its precision
+    full_precision.take_float32(clone)
     return clone
 
 

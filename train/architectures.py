@@ -58,13 +58,15 @@ def builder(table: Mapping[str, Callable], data: DatasetSpec, seed: int) -> Call
     """What builds the network of --architecture, by default the first of `table`, for a training set.
 
     Raises:
-      ValueError: if it is not in `table`, or if --dropout is given for another one than the challenge's.
+      ValueError: if it is not in `table`, or if --dropout or --capacity is given for one that has no use for it.
     """
     name = common.ARCHITECTURE.value or next(iter(table))
     if name not in table:
         raise ValueError(f"architecture must be one of {', '.join(table)} here, got {name!r}")
     if common.DROPOUT.value and name != "challenge":
         raise ValueError(f"dropout must be 0 with --architecture={name}, got {common.DROPOUT.value:g}")
+    if common.CAPACITY.value != 1 and name != "capacity":
+        raise ValueError(f"capacity must be 1 with --architecture={name}, got {common.CAPACITY.value}")
     return lambda train: table[name](seed, data, train)
 
 

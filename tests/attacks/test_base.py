@@ -1,14 +1,16 @@
 """What all attacks have in common: gradients are each example's own, and images and labels are checked."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfrobust import losses
-from tfrobust.attacks import APGD, FAB, ODI, PGD, RFGSM, MomentumPGD, Square, TargetedPGD, bim, catalogue, fgsm
+from tfrobust.attacks import APGD, DDN, FAB, ODI, PGD, RFGSM, MomentumPGD, Square, TargetedPGD, bim, catalogue, fgsm
 from tfrobust.attacks.apgd import apgd_ce, apgd_t
-from tfrobust.attacks.base import input_gradient
+from tfrobust.attacks.base import input_gradient, require_from_labels
 from tfrobust.threat_models import ThreatModel
 
 X = np.random.default_rng(0).uniform(size=(4, 2, 2, 1)).astype(np.float32)
@@ -94,6 +96,18 @@ def test_what_is_no_threat_model(make, threat):
         make(threat)
 
 
+class OwnLoss(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return losses.cross_entropy(y_pred, y_true)
+
+
+@pytest.mark.parametrize("targeted", [1, True, np.True_])
+def test_attacks_toward_labels(targeted):
+    with pytest.raises(ValueError, match=r"attacks must lead away from the labels, got DDN\(.*targeted="):
+        require_from_labels("attacks", DDN(targeted=targeted))
+    require_from_labels("attacks", DDN(targeted=False))
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -111,6 +125,8 @@ def test_what_is_no_threat_model(make, threat):
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             "got of Keras .*sparse_categorical_crossentropy",
         ),
+        (OwnLoss(), "got of Keras .*OwnLoss"),
+        (functools.partial(keras.losses.sparse_categorical_crossentropy, from_logits=True), "got of Keras "),
         (keras.losses.sparse_categorical_crossentropy, "got of Keras sparse_categorical_crossentropy"),
     ],
 )

@@ -81,6 +81,7 @@ def test_is_reproducible_from_its_recorded_flags(finished, tmp_path):
         (["--learning_rate=0"], "learning_rate must be above 0"),
         (["--learning_rate_warmup=0.6"], "learning_rate_warmup and learning_rate_decay must sum to at most 1, got 0.6"),
         (["--store_adv_path=x.png"], ".npz"),
+        (["--architecture=mlp", "--dropout=0", "--capacity=4"], "capacity must be 1 with --architecture=mlp, got 4"),
         (["--checkpoint=elsewhere/checkpoint-3"], "checkpoint must be one in"),
         (["--suite=min_norm"], "suite must be one of"),
         (["--attacks=fgsn"], "did you mean 'fgsm'?"),

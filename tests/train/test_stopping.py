@@ -105,6 +105,19 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_offered(finished, t
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_what_a_killed_save_left_is_removed(tmp_path):
+    model_dir = tmp_path / "killed"
+    arguments = ("--architecture=mlp", "--dropout=0", "--num_checkpoint_steps=1", "--attacks=fgsm")
+    call(model_dir, "--max_num_training_steps=2", *arguments)
+    orphan = model_dir / "checkpoint-1.data-00000-of-00001"
+    (model_dir / "checkpoint-1.index").unlink()
+    assert orphan.exists()
+    call(model_dir, "--max_num_training_steps=3", *arguments)
+    assert sorted(path.name for path in model_dir.glob("checkpoint-*.data*")) == [
+        f"checkpoint-{step}.data-00000-of-00001" for step in (2, 3)
+    ]
+
+
 def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, capsys):
     model_dir = tmp_path / "full"
     call(model_dir, "--max_num_training_steps=2", "--num_checkpoint_steps=2", "--attacks=fgsm")

@@ -45,10 +45,10 @@ def test_validation_is_under_its_attack():
     trainer = trainer_of(model, validation_attack=strong)
     x_adv = strong(model, X, Y, seed=0)
     loss, accuracy = trainer.evaluate(X, Y, batch_size=12, verbose=0)
-    assert loss == pytest.approx(float(CROSS_ENTROPY(Y, model(x_adv))), rel=1e-4)
+    assert float(loss) == pytest.approx(float(CROSS_ENTROPY(Y, model(x_adv))), rel=1e-4)
     assert accuracy == np.mean(np.argmax(model(x_adv), axis=1) == Y)
     natural, _ = trainer_of(model).evaluate(X, Y, batch_size=12, verbose=0)
-    assert natural == pytest.approx(float(CROSS_ENTROPY(Y, model(X))), rel=1e-5) and loss > natural + 0.1
+    assert float(natural) == pytest.approx(float(CROSS_ENTROPY(Y, model(X))), rel=1e-5) and loss > natural + 0.1
     history = fit(trainer, validation_data=(X, Y), epochs=1)
     assert set(history) == {"loss", "accuracy", "natural_accuracy", "val_loss", "val_accuracy"}
 
@@ -166,7 +166,6 @@ def test_deep_defense_of_other_types(images, policy):
         "sparse_categorical_crossentropy",
         keras.losses.sparse_categorical_crossentropy,
         keras.losses.SparseCategoricalCrossentropy(),
-        keras.losses.CategoricalCrossentropy(),
     ],
 )
 def test_losses_of_probabilities(loss):
@@ -223,6 +222,50 @@ def several_outputs(kind):
 def test_what_is_no_classifier_of_logits(make, message):
     with pytest.raises(ValueError, match=message):
         AdversarialTrainer(make(), PGD_2, seed=0)
+
+
+def test_a_model_of_a_fixed_batch_size():
+    images = keras.Input(batch_shape=(12, *X.shape[1:]))
+    flat = keras.ops.reshape(images, (12, 36))
+    fit(trainer_of(keras.Model(images, layers.Dense(3)(flat)), natural_accuracy_every=0))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    ["categorical_crossentropy", keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)],
+)
+def test_losses_of_other_labels_than_class_numbers(loss):
+    with pytest.raises(ValueError, match=r"loss must be one of class numbers, such as .* got CategoricalCrossentropy"):
+        AdversarialTrainer(classifier(), PGD_2, seed=0).compile("sgd", loss)
+
+
+@pytest.mark.parametrize("attack", [None, PGD_2])
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (X, Y + 1, r"labels must be class numbers from 0 to 2, got from 1 to 3"),
+        (X, Y - 1, r"labels must be class numbers from 0 to 2, got from -1 to 1"),
+        (255 * X, Y, r"images must be within \[0.0, 1.0\], got from .* to 25"),
+    ],
+)
+def test_data_that_does_not_fit_is_one_line_whether_it_is_attacked_or_not(attack, x, y, message):
+    trainer = trainer_of(classifier(), attack, validation_attack=None if attack else PGD_2)
+    for call in (
+        lambda: fit(trainer, x, y),
+        lambda: trainer.evaluate(x, y, verbose=0),
+        lambda: fit(trainer, validation_data=(x, y)),
+        lambda: trainer.train_on_batch(x, y),
+    ):
+        with pytest.raises(ValueError, match=message) as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+def test_two_inputs():
+    inputs = [keras.Input(X.shape[1:]), keras.Input((3,))]
+    flat = layers.Concatenate()([layers.Flatten()(inputs[0]), inputs[1]])
+    with pytest.raises(ValueError, match=r"classifier must have one input, images \[B, H, W, C\], got 2"):
+        AdversarialTrainer(keras.Model(inputs, layers.Dense(3)(flat)), PGD_2, seed=0)
 
 
 def test_a_list_of_losses():

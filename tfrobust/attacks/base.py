@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import numbers
 import re
 from collections.abc import Callable
 from typing import Protocol
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfrobust.full_precision import in_float32
@@ -56,7 +58,9 @@ def require_threat(threat) -> None:
 def require_loss(loss) -> None:
     """Raises ValueError for what cannot be ascended: names, and Keras's losses, which take the labels first and, as
     objects, give one number for a batch."""
-    of_keras = str(getattr(loss, "__module__", None) or type(loss).__module__).startswith("keras.")
+    function = loss.func if isinstance(loss, functools.partial) else loss
+    module = str(getattr(function, "__module__", None) or type(function).__module__)
+    of_keras = isinstance(function, keras.losses.Loss) or module.startswith("keras.")
     if of_keras or not callable(loss):
         raise ValueError(
             "loss must be a function of logits [B, K] and labels [B], such as losses.cross_entropy, got "
@@ -89,7 +93,9 @@ def require_from_labels(argument: str, attack) -> None:
     would make every classifier look robust."""
     part = attack
     while part is not None:
-        if isinstance(getattr(part, "loss", None), Targeted) or getattr(part, "targeted", False) is True:
+        flag = getattr(part, "targeted", False)
+        is_targeted = isinstance(flag, (bool, int, np.bool_)) and flag
+        if is_targeted or isinstance(getattr(part, "loss", None), Targeted):
             raise ValueError(
                 f"{argument} must lead away from the labels, got {describe(attack)}, which leads toward them: for "
                 "targets of other classes there is attacks.TargetedPGD"

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfrobust import relu_windows, seeds
 from tfrobust.attacks.base import Attack, scaled
 from tfrobust.checks import require_integer
-from tfrobust.pixels import as_value_error
+from tfrobust.pixels import as_value_error, require_pixels
 from tfrobust.precision import AttackTwin, Precision, in_training, inference
 from tfrobust.trainers import inputs, replicas
 
@@ -154,8 +154,8 @@ class AdversarialTrainer(keras.Model):
         """As `keras.Model.fit`.
 
         Raises:
-          ValueError: for images that are no floating point numbers within the bounds of the attack's threat model;
-            with `jit_compile=True` pixels out of bounds are not seen.
+          ValueError: for images that are no floating point numbers within the bounds of the attack's threat model, and
+            labels that are no class numbers; with `jit_compile=True` neither is seen.
         """
         return self._in_one_line(super().fit, *args, **kwargs)
 
@@ -233,7 +233,7 @@ class AdversarialTrainer(keras.Model):
         Raises:
           ValueError: see `inputs.unpacked`.
         """
-        x, y, sample_weight = inputs.unpacked(data)
+        x, y, sample_weight = self._checked(data)
         if self.natural_accuracy_every:
             self._measure_natural_accuracy(x, y)
         logs = super().train_step(((self.perturb(x, y), x), y, sample_weight))
@@ -242,7 +242,7 @@ class AdversarialTrainer(keras.Model):
 
     def test_step(self, data):
         """Loss and metrics of a batch, as in `train_step`, under `validation_attack` if there is one."""
-        x, y, sample_weight = inputs.unpacked(data)
+        x, y, sample_weight = self._checked(data)
         if self.validation_attack is not None:
             logits_fn = self.twin.logits_fn()
             # A function that no attack tells of its steps, and so has plain gradients.
@@ -250,6 +250,16 @@ class AdversarialTrainer(keras.Model):
         logs = super().test_step((x, y, sample_weight))
         # They are measured in training only.
         return {name: value for name, value in logs.items() if name not in self.training_metrics}
+
+    def _checked(self, data):
+        x, y, sample_weight = inputs.unpacked(data)
+        outputs = getattr(self.classifier, "outputs", None)
+        y = inputs.checked_labels(y, outputs[0].shape[-1] if outputs else None)
+        # Images that are not attacked would pass unseen.
+        attack = self.attack or self.validation_attack
+        if attack is not None:
+            require_pixels(x, attack.threat.bounds)
+        return x, y, sample_weight
 
     def _measure_natural_accuracy(self, x, y):
         def measure():

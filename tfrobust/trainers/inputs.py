@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfrobust.attacks.base import require_from_labels
 from tfrobust.checks import require_logits, require_logits_of_noise
+from tfrobust.pixels import require_within
 
 
 def require_attack(argument: str, attack) -> None:
@@ -21,6 +22,8 @@ def require_trainable(classifier: keras.Model) -> None:
     if not isinstance(classifier, keras.Model):
         raise ValueError(f"classifier must be a keras.Model, got {classifier!r}")
     require_logits(classifier)
+    if len(getattr(classifier, "inputs", None) or [None]) != 1:
+        raise ValueError(f"classifier must have one input, images [B, H, W, C], got {len(classifier.inputs)}")
     if isinstance(classifier, keras.Sequential) and not classifier.built:
         raise ValueError("classifier must be built: begin it with keras.Input(shape), or call it with images once")
     require_logits_of_noise(classifier)
@@ -46,6 +49,11 @@ def _require_loss_of_logits(loss):
             loss = keras.losses.get(loss)
         except ValueError:  # which Keras says better
             return
+    if loss is keras.losses.categorical_crossentropy or isinstance(loss, keras.losses.CategoricalCrossentropy):
+        raise ValueError(
+            "loss must be one of class numbers, such as keras.losses.SparseCategoricalCrossentropy(from_logits=True), "
+            "got CategoricalCrossentropy"
+        )
     functions = (keras.losses.sparse_categorical_crossentropy, keras.losses.categorical_crossentropy)
     if loss in functions or getattr(loss, "from_logits", None) is False:
         raise ValueError(
@@ -71,3 +79,19 @@ def unpacked(data) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
     if y.shape.rank not in (1, None):
         raise ValueError(f"labels must be class numbers [B] or [B, 1], got shape {y.shape}")
     return x, y, sample_weight
+
+
+def checked_labels(y: tf.Tensor, classes: int | None) -> tf.Tensor:
+    """The labels [B], which are from 0 up and below the number of classes, if that is known; in a graph when it runs.
+
+    Raises:
+      ValueError: if they are not; in a graph a tf.errors.InvalidArgumentError, which `pixels.as_value_error` turns into
+        one.
+    """
+    if classes is None:
+        return y
+    text = f"labels must be class numbers from 0 to {classes - 1}, got from"
+    check = require_within(tf.cast(y, tf.int64), 0, classes - 1, text)
+    # Before Keras's loss, which says it in many lines.
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(y)
