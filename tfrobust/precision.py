@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfrobust import classifier_fronts, full_precision, relu_windows, seeds, twin_layers
+from tfrobust import classifier_fronts, full_precision, packed_dense, relu_windows, seeds, twin_layers
 from tfrobust.parallel_filters import ReflectedConv2D
 
 if TYPE_CHECKING:  # `attacks.transfer` needs this module
@@ -66,6 +67,8 @@ class AttackTwin:
       precision: see `resolve`.
       window: how far the gradient of the first ReLU looks beyond its threshold, if it does: see `relu_windows`. For
         `logits_fn` only; what is trained has its own gradient.
+      frozen: whether the graph that attacks may keep the weights of dense layers as constants: those of when
+        `logits_fn` is called. Faster on CPUs with instructions for bfloat16, see `packed_dense`. Not for training.
       parallel_filters: whether bfloat16 spares first filters that are parallel when the twin is made, see
         `parallel_filters`. It costs up to a tenth of the time of the challenge's network, and more where the second
         convolution is a small part of all; what is trained against it is no more robust.
@@ -85,6 +88,7 @@ class AttackTwin:
         precision: Precision = "auto",
         window: Window | None = None,
         *,
+        frozen: bool = False,
         parallel_filters: bool = True,
     ):
         self.precision = resolve(precision)
@@ -93,10 +97,17 @@ class AttackTwin:
         self._front = classifier_fronts.front(classifier) if window else None
         activations = {id(self._front.relu): self._relu} if window else {}
         self._clone = twin_layers.copy_of(
-            classifier, self.precision, activations, on_gpu=_has_gpu(), reflected=parallel_filters
+            *(classifier, self.precision, activations),
+            on_gpu=_has_gpu(),
+            reflected=parallel_filters,
+            packed=frozen
+            and not _has_gpu()
+            and cpu_has_bfloat16()
+            and _dense_bytes(classifier) <= packed_dense.MOST_BYTES,
         )
         # Some layers are used as they are, and so is a classifier that cannot be cloned.
         layers = self._clone.layers if self._clone else []
+        self._packed = [layer for layer in layers if isinstance(layer, packed_dense.PackedDense)]
         self._reflected = next((layer for layer in layers if isinstance(layer, ReflectedConv2D)), None)
         if window and not any(getattr(layer, "activation", None) is self._relu for layer in layers):
             raise classifier_fronts.does_not_fit(classifier)
@@ -122,6 +133,10 @@ class AttackTwin:
         if self._clone is None:
             return inference(self._classifier)
         weights, made_once = self._weights(), contextlib.nullcontext
+        for layer in self._packed:
+            with tf.init_scope():  # as numbers, also while a graph is traced
+                kernel = tf.cast(self._source[id(layer.kernel)].value, layer.compute_dtype)
+            layer.freeze(kernel.numpy())
         if self._reflected:
             variables = [*self._clone.trainable_variables, *self._clone.non_trainable_variables]
             with keras.StatelessScope(state_mapping=list(zip(variables, weights[0] + weights[1], strict=True))):
@@ -198,7 +213,8 @@ def functions(classifier: keras.Model | LogitsFn, precision: Precision, relu_win
         if relu_window:
             raise ValueError(f"relu_window needs a keras.Model, got {classifier!r}")
         return Functions(classifier, lambda: classifier, "float32")
-    twin = AttackTwin(classifier, precision, relu_windows.RandomWindow(relu_window) if relu_window else None)
+    window = relu_windows.RandomWindow(relu_window) if relu_window else None
+    twin = AttackTwin(classifier, precision, window, frozen=True)
     return Functions(inference(classifier), twin.logits_fn, twin.precision)
 
 
@@ -218,6 +234,12 @@ def _called(classifier, training):
             return classifier(x, training=training)
 
     return logits
+
+
+def _dense_bytes(classifier):
+    """Of the constants that frozen dense layers have: each kernel and its transpose, in two bytes a number."""
+    layers = [layer for layer in getattr(classifier, "layers", []) if isinstance(layer, keras.layers.Dense)]
+    return sum(4 * math.prod(layer.kernel.shape) for layer in layers if layer.built)
 
 
 def _has_gpu() -> bool:

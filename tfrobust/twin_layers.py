@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfrobust import classifier_fronts, full_precision
 from tfrobust.fast_convolution import FastInputGradientConv2D
+from tfrobust.packed_dense import PackedDense
 from tfrobust.parallel_filters import ReflectedConv2D, parallel_groups
 
 # Layers that are what their configuration and weights say; any other is used as it is.
@@ -31,7 +32,13 @@ COPIED = {
 
 
 def copy_of(
-    classifier: keras.Model, precision: str, activations: dict[int, object], *, on_gpu: bool, reflected: bool
+    classifier: keras.Model,
+    precision: str,
+    activations: dict[int, object],
+    *,
+    on_gpu: bool,
+    reflected: bool,
+    packed: bool,
 ) -> keras.Model | None:
     """The classifier's graph, with variables of its own but for layers that cannot be copied; None where there is no
     graph.
@@ -43,6 +50,7 @@ def copy_of(
       on_gpu: whether first convolutions keep Keras's gradient, which is slow on CPUs only.
       reflected: whether bfloat16 spares parallel first filters, see `parallel_filters`, if the classifier has some now.
         The first block of such a classifier, up to its second convolution, is in float32.
+      packed: whether dense layers in bfloat16 are `PackedDense` ones, which their user freezes.
     """
     if not isinstance(classifier, keras.Sequential) and not hasattr(classifier, "operations"):
         return None
@@ -106,6 +114,8 @@ def copy_of(
             # Batch normalisation keeps its statistics in float32: steps of a moving average vanish in bfloat16.
             is_normalization = isinstance(layer, layers.BatchNormalization)
             config["dtype"] = "mixed_bfloat16" if is_normalization else "bfloat16"
+            if packed and PackedDense.fits(layer):
+                return PackedDense.from_config(config)
         return type(layer).from_config(config)
 
     clone = keras.models.clone_model(classifier, clone_function=copy)

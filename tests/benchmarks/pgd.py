@@ -43,7 +43,8 @@ TARGET_SHARE = 0.7
 def tfrobust_pgd(problem: Problem, precision: str | None) -> Run:
     """Our attack in one graph, on the twin of that precision, or on the Keras model itself for None."""
     attack = PGD(ThreatModel("linf", problem.epsilon), steps=problem.steps, step_size=problem.step_size)
-    twin = AttackTwin(problem.model, precision) if precision else None
+    # As evaluations have it, in which no weight changes.
+    twin = AttackTwin(problem.model, precision, frozen=True) if precision else None
 
     @tf.function
     def perturb(x, y):

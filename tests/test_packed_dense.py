@@ -1,0 +1,113 @@
+"""Dense layers of constant weights: the same function as Keras's, of the weights of when the graph was made."""
+
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tests.test_precision import gradients, images
+from tfrobust import packed_dense, precision
+from tfrobust.attacks import PGD
+from tfrobust.evaluation import evaluate
+from tfrobust.models.mnist import challenge_cnn
+from tfrobust.packed_dense import PackedDense
+from tfrobust.precision import AttackTwin
+from tfrobust.threat_models import ThreatModel
+
+
+@pytest.fixture(autouse=True)
+def a_cpu_with_bfloat16(monkeypatch):
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+
+
+def packed(twin):
+    return [layer for layer in twin._clone.layers if isinstance(layer, PackedDense)]
+
+
+def small(*between):
+    keras.utils.set_random_seed(2)
+    stack = [layers.Conv2D(3, 3, activation="relu"), *between, layers.Flatten(), layers.Dense(7, activation="relu")]
+    return keras.Sequential([keras.Input((6, 6, 1)), *stack, layers.Dense(6, use_bias=False), layers.Dense(3)])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_values_and_gradients_are_those_of_keras(dtype, use_bias):
+    rng = np.random.default_rng(0)
+    options = {"activation": "gelu", "use_bias": use_bias, "bias_initializer": "uniform", "dtype": dtype}
+    ours, theirs = PackedDense(5, **options), layers.Dense(5, **options)
+    x = tf.constant(rng.normal(size=(4, 9)), dtype)
+    theirs(x), ours.build((None, 9))
+    ours.set_weights(theirs.get_weights())
+    ours.freeze(np.asarray(theirs.kernel.numpy(), {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[dtype]))
+    found = []
+    for layer in (ours, theirs):
+        biases = [layer.bias.value] if use_bias else []
+        with tf.GradientTape() as tape:
+            tape.watch([x, *biases])
+            y = layer(x)
+        found.append([y, *tape.gradient(y, [x, *biases])])
+    for one, other in zip(*found, strict=True):
+        assert one.dtype == other.dtype == x.dtype
+        np.testing.assert_allclose(
+            *(tf.cast(v, tf.float32) for v in (one, other)), atol={"float32": 1e-6}.get(dtype, 0.02)
+        )
+
+
+@pytest.mark.parametrize("build", [small, lambda: challenge_cnn(seed=0)])
+def test_a_frozen_twin_has_the_logits_and_gradients_of_the_other(build):
+    model = build()
+    x = images(model.input_shape[1:])
+    frozen, other = AttackTwin(model, "bfloat16", frozen=True), AttackTwin(model, "bfloat16")
+    assert packed(frozen) and not packed(other)
+    for one, two in zip(gradients(frozen.logits_fn(), x), gradients(other.logits_fn(), x), strict=True):
+        np.testing.assert_allclose(one, two, atol=0.02 * np.abs(two).max())
+
+
+def test_the_weights_are_those_of_when_the_function_was_made():
+    model, x = small(), images((6, 6, 1))
+    twin = AttackTwin(model, "bfloat16", frozen=True)
+
+    @tf.function(autograph=False)
+    def logits(x):
+        return twin.logits_fn()(x)
+
+    before = logits(x)
+    for layer in model.layers[-3:-1]:
+        layer.set_weights([2 * value for value in layer.get_weights()])
+    np.testing.assert_array_equal(logits(x), before)
+    np.testing.assert_allclose(twin.logits_fn()(x), AttackTwin(model, "bfloat16").logits_fn()(x), atol=0.05)
+    assert np.abs(twin.logits_fn()(x) - before).max() > 0.1
+
+
+def test_an_evaluation_freezes_and_sees_the_weights_of_its_time(monkeypatch):
+    frozen = []
+    freeze = PackedDense.freeze
+    monkeypatch.setattr(PackedDense, "freeze", lambda self, kernel: (frozen.append(kernel), freeze(self, kernel)))
+    model, x = small(), images((6, 6, 1)).numpy()
+    attacks, y = {"PGD": PGD(ThreatModel("linf", 0.2), 5, 0.1)}, np.array([0, 1, 2, 0])
+    evaluate(model, x, y, attacks, seed=0, precision="bfloat16")
+    model.set_weights([-value for value in model.get_weights()])
+    evaluate(model, x, y, attacks, seed=0, precision="bfloat16")
+    np.testing.assert_array_equal(np.float32(frozen[1]), -np.float32(frozen[-1]))
+
+
+def test_what_is_not_packed(monkeypatch):
+    # In float32, at the end, in three dimensions, with other weights, or too large.
+    assert not packed(AttackTwin(small(), "float32", frozen=True))
+    assert [layer.units for layer in packed(AttackTwin(small(), "bfloat16", frozen=True))] == [7, 6]
+    model, x = small(layers.Dense(4)), images((6, 6, 1))
+    found = [AttackTwin(model, "bfloat16", frozen=frozen).logits_fn()(x) for frozen in (True, False)]
+    np.testing.assert_allclose(*found, atol=0.05)
+    model = small()
+    model.layers[2].enable_lora(2)
+    twin = AttackTwin(model, "bfloat16", frozen=True)
+    assert [layer.units for layer in packed(twin)] == [6]
+    np.testing.assert_allclose(twin.logits_fn()(x), model(x), atol=0.05)
+    monkeypatch.setattr(packed_dense, "MOST_BYTES", 100)
+    assert not packed(AttackTwin(small(), "bfloat16", frozen=True))
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(packed_dense, "MOST_BYTES", 10**6)
+    assert not packed(AttackTwin(small(), "bfloat16", frozen=True))
