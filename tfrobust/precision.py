@@ -131,7 +131,8 @@ class AttackTwin:
         """The logits in inference mode. Weights are read and cast now: call it inside of the graph that attacks, before
         its loop, so that they are cast once and not at every step."""
         if self._clone is None:
-            return inference(self._classifier)
+            classifier = inference(self._classifier)
+            return lambda x: tf.cast(classifier(x), tf.float32)
         weights, made_once = self._weights(), contextlib.nullcontext
         for layer in self._packed:
             with tf.init_scope():  # as numbers, also while a graph is traced
@@ -161,7 +162,7 @@ class AttackTwin:
             decide.
         """
         if not self._trains:
-            return in_training(self._classifier)(x)
+            return tf.cast(in_training(self._classifier)(x), tf.float32)
         for copy, original in zip(self._clone.layers, self._classifier.layers, strict=True):
             copy.trainable = original.trainable
         trainable, others = self._weights()
