@@ -95,7 +95,8 @@ def _unstrided_input_gradient(gradient, kernel, before, output):
 
     kernels = tf.concat([shifted(part) for part in parts], axis=-1)
     pixels = tf.nn.conv2d(tf.pad(gradient, [[0, 0], *pads, [0, 0]]), kernels, block, "VALID")
-    pixels = tf.add_n(tf.split(tf.cast(pixels, kernel.dtype), len(parts), axis=-1))
+    pixels = tf.reshape(tf.cast(pixels, kernel.dtype), [-1, *count, len(parts), block[0] * block[1] * channels])
+    pixels = tf.reduce_sum(pixels, axis=3)
     return _laid_out(pixels, count, block, channels)[:, : output[0], : output[1]]
 
 

@@ -1,11 +1,7 @@
-"""A dense layer whose weights are constants, which oneDNN lays out once for all products with them."""
+"""A dense layer that oneDNN lays its weights out for only once, where they are constants of the graph."""
 
 import keras
-import numpy as np
 import tensorflow as tf
-
-# Bytes of all constants of a twin, which every graph that attacks has a copy of.
-MOST_BYTES = 64 * 2**20
 
 
 class PackedDense(keras.layers.Dense):
@@ -13,27 +9,22 @@ class PackedDense(keras.layers.Dense):
 
     Before it multiplies, oneDNN copies a matrix of weights into blocks. TensorFlow keeps these blocks where a
     convolution's weights are a constant of the graph it is in; a matrix product has them made each time, which takes a
-    quarter of its time in an attack on 50 images.
+    quarter of its time in an attack on 50 images. Where the weights are no constant, Keras's layer is faster.
 
-    `freeze` is to be called before the layer is; it computes with these weights until it is called again, and has no
-    gradient by its weights.
+    It has no gradient by its kernel.
     """
-
-    def freeze(self, kernel: np.ndarray) -> None:
-        """Takes a kernel [C, F] of the layer's precision."""
-        self._frozen = kernel[None, None], np.ascontiguousarray(kernel.T)[None, None]
 
     def call(self, inputs):
         """[B, C] -> [B, F]; as Keras computes it for inputs of another rank."""
         if inputs.shape.rank != 2:
             return super().call(inputs)
-        kernel, transposed = self._frozen
+        kernel = tf.convert_to_tensor(self.kernel)
         bias = tf.convert_to_tensor(self.bias) if self.use_bias else tf.zeros([self.units], inputs.dtype)
 
         @tf.custom_gradient
         def product(x, bias):
             def gradients(upstream):
-                return _convolved(upstream, transposed)[0, :, 0], tf.reduce_sum(upstream, axis=0)
+                return _convolved(upstream, tf.transpose(kernel))[0, :, 0], tf.reduce_sum(upstream, axis=0)
 
             return tf.nn.bias_add(_convolved(x, kernel), bias)[0, :, 0], gradients
 
@@ -46,6 +37,5 @@ class PackedDense(keras.layers.Dense):
 
 
 def _convolved(x, kernel):
-    # Examples along one side of a single image: then oneDNN takes many of them at a time. The constant is made here,
-    # in the graph of the product: one from outside of a loop would be an argument like any other.
-    return tf.nn.conv2d(x[None, :, None, :], tf.constant(kernel), 1, "VALID")
+    # Examples along one side of a single image: then oneDNN takes many of them at a time.
+    return tf.nn.conv2d(x[None, :, None, :], kernel[None, None], 1, "VALID")

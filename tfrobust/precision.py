@@ -16,8 +16,6 @@ mixed or half precision is treated as if it had been built in float32 (`full_pre
 from __future__ import annotations
 
 import contextlib
-import functools
-import math
 import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -25,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfrobust import classifier_fronts, full_precision, packed_dense, relu_windows, seeds, twin_layers
+from tfrobust import classifier_fronts, full_precision, relu_windows, seeds, twin_layers
 from tfrobust.parallel_filters import ReflectedConv2D
 
 if TYPE_CHECKING:  # `attacks.transfer` needs this module
@@ -67,8 +65,9 @@ class AttackTwin:
       precision: see `resolve`.
       window: how far the gradient of the first ReLU looks beyond its threshold, if it does: see `relu_windows`. For
         `logits_fn` only; what is trained has its own gradient.
-      frozen: whether the graph that attacks may keep the weights of dense layers as constants: those of when
-        `logits_fn` is called. Faster on CPUs with instructions for bfloat16, see `packed_dense`. Not for training.
+      frozen: whether the graph that attacks may keep the weights as constants: those of when `logits_fn` is called.
+        What depends on them alone is then computed once, and not at every step, and oneDNN lays them out once (see
+        `packed_dense`). Done where this pays, in bfloat16 on CPUs with instructions for it. Not for training.
       parallel_filters: whether bfloat16 spares first filters that are parallel when the twin is made, see
         `parallel_filters`. It costs up to a tenth of the time of the challenge's network, and more where the second
         convolution is a small part of all; what is trained against it is no more robust.
@@ -96,24 +95,23 @@ class AttackTwin:
         self._window, self._relu = window, relu_windows.WindowedReLU()
         self._front = classifier_fronts.front(classifier) if window else None
         activations = {id(self._front.relu): self._relu} if window else {}
+        frozen = frozen and self.precision == "bfloat16" and not _has_gpu() and cpu_has_bfloat16()
+        frozen = frozen and twin_layers.constant_bytes(classifier) <= twin_layers.MOST_CONSTANT_BYTES
         self._clone = twin_layers.copy_of(
             *(classifier, self.precision, activations),
             on_gpu=_has_gpu(),
             reflected=parallel_filters,
-            packed=frozen
-            and not _has_gpu()
-            and cpu_has_bfloat16()
-            and _dense_bytes(classifier) <= packed_dense.MOST_BYTES,
+            packed=frozen,
         )
         # Some layers are used as they are, and so is a classifier that cannot be cloned.
         layers = self._clone.layers if self._clone else []
-        self._packed = [layer for layer in layers if isinstance(layer, packed_dense.PackedDense)]
         self._reflected = next((layer for layer in layers if isinstance(layer, ReflectedConv2D)), None)
         if window and not any(getattr(layer, "activation", None) is self._relu for layer in layers):
             raise classifier_fronts.does_not_fit(classifier)
         with full_precision.in_float32(classifier):  # of which layers may be used as they are
             if self._clone is None or not any(twin_layers.is_bfloat16(layer) for layer in self._clone.layers):
                 self.precision = "float32"
+        self._frozen = frozen and self.precision == "bfloat16"
         if self._clone is not None:
             # Layer by layer both have the same variables; which of them are trainable may change later.
             pairs = zip(self._clone.variables, classifier.variables, strict=True)
@@ -133,19 +131,14 @@ class AttackTwin:
         if self._clone is None:
             classifier = inference(self._classifier)
             return lambda x: tf.cast(classifier(x), tf.float32)
-        weights, made_once = self._weights(), contextlib.nullcontext
-        for layer in self._packed:
-            with tf.init_scope():  # as numbers, also while a graph is traced
-                kernel = tf.cast(self._source[id(layer.kernel)].value, layer.compute_dtype)
-            layer.freeze(kernel.numpy())
-        if self._reflected:
-            variables = [*self._clone.trainable_variables, *self._clone.non_trainable_variables]
-            with keras.StatelessScope(state_mapping=list(zip(variables, weights[0] + weights[1], strict=True))):
-                made_once = functools.partial(self._reflected.using, self._reflected.reflected())
+        weights, reflected = self._frozen_weights() if self._frozen else self._loop_weights()
 
         def logits(x):
-            with made_once(), full_precision.in_float32(self._classifier):
-                return tf.cast(self._clone.stateless_call(*weights, x, training=False)[0], tf.float32)
+            # Constants are made here, in the graph of the products: from outside of a loop they would be arguments.
+            values, mirrors = tf.nest.map_structure(tf.convert_to_tensor, (weights, reflected))
+            made_once = self._reflected.using(mirrors) if mirrors else contextlib.nullcontext()
+            with made_once, full_precision.in_float32(self._classifier):
+                return tf.cast(self._clone.stateless_call(*values, x, training=False)[0], tf.float32)
 
         if self._window is None:
             return logits
@@ -178,6 +171,20 @@ class AttackTwin:
                 original = self._source.get(id(variable), variable)
                 original.assign(tf.cast(value, original.dtype))
         return tf.cast(logits, tf.float32)
+
+    def _loop_weights(self):
+        """The weights in the twin's precision, and what reflects parallel filters, if any are."""
+        weights = self._weights()
+        if self._reflected is None:
+            return weights, ()
+        variables = [*self._clone.trainable_variables, *self._clone.non_trainable_variables]
+        with keras.StatelessScope(state_mapping=list(zip(variables, weights[0] + weights[1], strict=True))):
+            return weights, self._reflected.reflected()
+
+    def _frozen_weights(self):
+        """As numbers, also while a graph is traced."""
+        with tf.init_scope():
+            return tf.nest.map_structure(lambda value: value.numpy(), self._loop_weights())
 
     def _weights(self):
         def read(variables):
@@ -235,12 +242,6 @@ def _called(classifier, training):
             return classifier(x, training=training)
 
     return logits
-
-
-def _dense_bytes(classifier):
-    """Of the constants that frozen dense layers have: each kernel and its transpose, in two bytes a number."""
-    layers = [layer for layer in getattr(classifier, "layers", []) if isinstance(layer, keras.layers.Dense)]
-    return sum(4 * math.prod(layer.kernel.shape) for layer in layers if layer.built)
 
 
 def _has_gpu() -> bool:

@@ -1,5 +1,6 @@
 """The layers of an attack twin: copies of a classifier's, each in a precision and with a gradient; see `precision`."""
 
+import math
 import types
 
 import keras
@@ -10,6 +11,9 @@ from tfrobust import classifier_fronts, full_precision
 from tfrobust.fast_convolution import FastInputGradientConv2D
 from tfrobust.packed_dense import PackedDense
 from tfrobust.parallel_filters import ReflectedConv2D, parallel_groups
+
+# Of a frozen twin's constants, which every graph that attacks has a copy of.
+MOST_CONSTANT_BYTES = 64 * 2**20
 
 # Layers that are what their configuration and weights say; any other is used as it is.
 COPIED = {
@@ -50,7 +54,7 @@ def copy_of(
       on_gpu: whether first convolutions keep Keras's gradient, which is slow on CPUs only.
       reflected: whether bfloat16 spares parallel first filters, see `parallel_filters`, if the classifier has some now.
         The first block of such a classifier, up to its second convolution, is in float32.
-      packed: whether dense layers in bfloat16 are `PackedDense` ones, which their user freezes.
+      packed: whether dense layers in bfloat16 are `PackedDense` ones, for weights that are constants.
     """
     if not isinstance(classifier, keras.Sequential) and not hasattr(classifier, "operations"):
         return None
@@ -162,3 +166,10 @@ def is_bfloat16(layer: keras.layers.Layer) -> bool:
     """Whether anything that it computes is rounded."""
     dtypes = (layer.compute_dtype, getattr(layer, "output_dtype", None))
     return "bfloat16" in dtypes or isinstance(layer, ReflectedConv2D)
+
+
+def constant_bytes(classifier: keras.Model) -> int:
+    """Of a frozen twin's constants, at two bytes a number: all weights, and dense kernels transposed as well."""
+    dense = [layer for layer in classifier.layers if isinstance(layer, keras.layers.Dense) and layer.built]
+    variables = [*classifier.variables, *(layer.kernel for layer in dense)]
+    return sum(2 * math.prod(variable.shape) for variable in variables)
