@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from tfrobust import precision
 from tfrobust.metrics import RhoMeter, SignAttack
 
 
@@ -73,6 +74,26 @@ def test_other_numbers_of_iterations_are_not_compiled_anew():
     np.testing.assert_allclose(many.sizes, rho(model, x, precision="float32").sizes, rtol=1e-4)
     with pytest.raises(ValueError, match=r"iterations must be .*got 0"):
         meter(x, iterations=0)
+
+
+def test_a_meter_follows_the_weights_in_bfloat16_too(monkeypatch):
+    # Where evaluations would have weights as constants.
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    keras.utils.set_random_seed(0)
+    stack = [
+        keras.layers.Flatten(),
+        *(keras.layers.Dense(20, activation="relu") for _ in range(3)),
+        keras.layers.Dense(3),
+    ]
+    model = keras.Sequential([keras.Input((2, 2, 1)), *stack])
+    x = np.random.default_rng(0).uniform(size=(50, 2, 2, 1)).astype(np.float32)
+    meter = RhoMeter(model, iterations=2, precision="bfloat16")
+    before = meter(x)
+    for layer in model.layers[1:]:
+        layer.set_weights([np.random.default_rng(2).normal(size=value.shape) for value in layer.get_weights()])
+    after = meter(x)
+    assert np.abs(after.sizes - before.sizes).max() > 0.01
+    np.testing.assert_array_equal(after.sizes, rho(model, x, iterations=2, precision="bfloat16").sizes)
 
 
 def test_accuracy_over_epsilons_by_hand():

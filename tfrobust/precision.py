@@ -97,12 +97,8 @@ class AttackTwin:
         activations = {id(self._front.relu): self._relu} if window else {}
         frozen = frozen and self.precision == "bfloat16" and not _has_gpu() and cpu_has_bfloat16()
         frozen = frozen and twin_layers.constant_bytes(classifier) <= twin_layers.MOST_CONSTANT_BYTES
-        self._clone = twin_layers.copy_of(
-            *(classifier, self.precision, activations),
-            on_gpu=_has_gpu(),
-            reflected=parallel_filters,
-            packed=frozen,
-        )
+        options = {"on_gpu": _has_gpu(), "reflected": parallel_filters, "packed": frozen}
+        self._clone = twin_layers.copy_of(classifier, self.precision, activations, **options)
         # Some layers are used as they are, and so is a classifier that cannot be cloned.
         layers = self._clone.layers if self._clone else []
         self._reflected = next((layer for layer in layers if isinstance(layer, ReflectedConv2D)), None)
@@ -208,11 +204,14 @@ class Functions(NamedTuple):
     precision: str
 
 
-def functions(classifier: keras.Model | LogitsFn, precision: Precision, relu_window: float = 0.0) -> Functions:
+def functions(
+    classifier: keras.Model | LogitsFn, precision: Precision, relu_window: float = 0.0, *, frozen: bool = False
+) -> Functions:
     """The functions of a Keras model; any other function from pixels to logits is both, in its own precision.
 
     Args:
       relu_window: 0, or the size of a `relu_windows.RandomWindow` through which gradients look.
+      frozen: see `AttackTwin`; for graphs that are not run again after the weights have changed.
 
     Raises:
       ValueError: as `AttackTwin` and `RandomWindow`, and for a window of what is no keras.Model.
@@ -222,7 +221,7 @@ def functions(classifier: keras.Model | LogitsFn, precision: Precision, relu_win
             raise ValueError(f"relu_window needs a keras.Model, got {classifier!r}")
         return Functions(classifier, lambda: classifier, "float32")
     window = relu_windows.RandomWindow(relu_window) if relu_window else None
-    twin = AttackTwin(classifier, precision, window, frozen=True)
+    twin = AttackTwin(classifier, precision, window, frozen=frozen)
     return Functions(inference(classifier), twin.logits_fn, twin.precision)
 
 
