@@ -7,9 +7,10 @@ import tensorflow as tf
 from keras import layers
 
 from tests.test_precision import gradients, images, residual
-from tfrobust import precision, twin_layers
-from tfrobust.attacks import PGD
+from tfrobust import frozen_weights, precision
+from tfrobust.attacks import PGD, DeepFool
 from tfrobust.evaluation import evaluate
+from tfrobust.minimum_norm_evaluation import evaluate_minimum_norm
 from tfrobust.models.mnist import challenge_cnn, threshold_cnn
 from tfrobust.packed_dense import PackedDense
 from tfrobust.precision import AttackTwin
@@ -81,16 +82,34 @@ def test_the_weights_are_those_of_when_the_function_was_made():
     assert np.abs(twin.logits_fn()(x) - before).max() > 1
 
 
-def test_an_evaluation_freezes_and_sees_the_weights_of_its_time(monkeypatch):
-    frozen, freeze = [], AttackTwin._frozen_weights
-    monkeypatch.setattr(AttackTwin, "_frozen_weights", lambda self: (frozen.append(freeze(self)), frozen[-1])[1])
+@pytest.fixture
+def frozen(monkeypatch):
+    """The weights of all twins that become constants."""
+    made, freeze = [], AttackTwin._frozen_weights
+    monkeypatch.setattr(AttackTwin, "_frozen_weights", lambda self: (made.append(freeze(self)), made[-1])[1])
+    monkeypatch.setattr(frozen_weights, "NUM_EXAMPLES", 4)
+    return made
+
+
+def test_an_evaluation_freezes_and_sees_the_weights_of_its_time(frozen):
     model, x = small(), images((6, 6, 1)).numpy()
     attacks, y = {"PGD": PGD(ThreatModel("linf", 0.2), 5, 0.1)}, np.array([0, 1, 2, 0])
     evaluate(model, x, y, attacks, seed=0, precision="bfloat16")
+    evaluate_minimum_norm(model, x, y, {"DeepFool": DeepFool("l2", steps=2)}, seed=0, precision="bfloat16")
+    count = len(frozen)
     model.set_weights([-value for value in model.get_weights()])
     evaluate(model, x, y, attacks, seed=0, precision="bfloat16")
-    kernel, negated = (weights[0][0] for (weights, _) in (frozen[0], frozen[-1]))
+    assert len(frozen) > count
+    kernel, negated = (weights[0][0] for (weights, _) in (frozen[count - 1], frozen[-1]))
     np.testing.assert_array_equal(np.float32(kernel), -np.float32(negated))
+
+
+def test_large_batches_and_few_images_are_not_worth_it(frozen):
+    model, x = small(), images((6, 6, 1)).numpy()
+    attacks, y = {"PGD": PGD(ThreatModel("linf", 0.2), 5, 0.1)}, np.array([0, 1, 2, 0])
+    evaluate(model, x, y, attacks, seed=0, precision="bfloat16", batch_size=101)
+    evaluate(model, x[:3], y[:3], attacks, seed=0, precision="bfloat16")
+    assert not frozen
 
 
 def test_what_is_not_packed(monkeypatch):
@@ -105,8 +124,8 @@ def test_what_is_not_packed(monkeypatch):
     twin = AttackTwin(model, "bfloat16", frozen=True)
     assert [layer.units for layer in packed(twin)] == [6]
     np.testing.assert_allclose(twin.logits_fn()(x), model(x), atol=0.05)
-    monkeypatch.setattr(twin_layers, "MOST_CONSTANT_BYTES", 100)
+    monkeypatch.setattr(frozen_weights, "MOST_BYTES", 100)
     assert not packed(AttackTwin(small(), "bfloat16", frozen=True))
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
-    monkeypatch.setattr(twin_layers, "MOST_CONSTANT_BYTES", 10**6)
+    monkeypatch.setattr(frozen_weights, "MOST_BYTES", 10**6)
     assert not packed(AttackTwin(small(), "bfloat16", frozen=True))

@@ -88,18 +88,22 @@ def check_classifier(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray
 
 
 def checked_functions(
-    classifier: keras.Model | LogitsFn, precision: Precision, images, labels, relu_window: float = 0.0
+    classifier: keras.Model | LogitsFn,
+    precision: Precision,
+    images,
+    labels,
+    relu_window: float = 0.0,
+    *,
+    frozen: bool = False,
 ) -> Functions:
     """What attacks and evaluations call, see `precision.functions`, of a classifier that was tried on a few images.
-
-    Its weights may not change before they are done: the graphs that attack may have them as constants.
 
     Raises:
       ValueError: see `require_logits`, `functions` and `check_classifier`; also for a function that is not made of
         TensorFlow's operations.
     """
     require_logits(classifier)
-    found = functions(classifier, precision, relu_window, frozen=True)
+    found = functions(classifier, precision, relu_window, frozen=frozen)
     if isinstance(classifier, keras.Model):
         _require_float32(classifier, images)
     check_classifier(found.judge_fn, images, labels)

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrobust import losses, seeds
+from tfrobust import frozen_weights, losses, seeds
 from tfrobust.attacks.base import LogitsFn, NotDifferentiableError, input_gradient
 from tfrobust.checks import checked_functions
 from tfrobust.precision import Functions, Precision, functions
@@ -52,7 +52,8 @@ def agreeing_functions(
     Raises:
       ValueError: as `checks.checked_functions`.
     """
-    found = checked_functions(classifier, precision, images[:batch_size], labels, relu_window)
+    frozen = frozen_weights.pay(batch_size, len(images))
+    found = checked_functions(classifier, precision, images[:batch_size], labels, relu_window, frozen=frozen)
     if precision != "auto" or found.precision != "bfloat16" or not isinstance(classifier, keras.Model):
         return found
     exact = functions(classifier, "float32", relu_window)

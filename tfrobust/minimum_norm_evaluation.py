@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrobust import seeds
+from tfrobust import frozen_weights, seeds
 from tfrobust.attacks.base import LogitsFn, describe
 from tfrobust.attacks.minimum_norm import MinimumNormAttack
 from tfrobust.checks import check_examples, checked_functions, checked_seed, require_integer, require_named
@@ -143,7 +143,9 @@ def evaluate_minimum_norm(
     norm, bounds = kinds.pop()
     images, labels = check_examples(images, labels, bounds)
     require_integer("batch_size", batch_size, 1)
-    judge_fn, gradient_fn, precision = checked_functions(classifier, precision, images[:batch_size], labels)
+    judge_fn, gradient_fn, precision = checked_functions(
+        classifier, precision, images[:batch_size], labels, frozen=frozen_weights.pay(batch_size, len(images))
+    )
     threat = ThreatModel(norm, 0.0, bounds)
 
     @tf.function(autograph=False, reduce_retracing=True)

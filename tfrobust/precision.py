@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfrobust import classifier_fronts, full_precision, relu_windows, seeds, twin_layers
+from tfrobust import classifier_fronts, frozen_weights, full_precision, relu_windows, seeds, twin_layers
 from tfrobust.parallel_filters import ReflectedConv2D
 
 if TYPE_CHECKING:  # `attacks.transfer` needs this module
@@ -66,8 +66,7 @@ class AttackTwin:
       window: how far the gradient of the first ReLU looks beyond its threshold, if it does: see `relu_windows`. For
         `logits_fn` only; what is trained has its own gradient.
       frozen: whether the graph that attacks may keep the weights as constants: those of when `logits_fn` is called.
-        What depends on them alone is then computed once, and not at every step, and oneDNN lays them out once (see
-        `packed_dense`). Done where this pays, in bfloat16 on CPUs with instructions for it. Not for training.
+        Done in bfloat16 on CPUs with instructions for it, of small models; see `frozen_weights`. Not for training.
       parallel_filters: whether bfloat16 spares first filters that are parallel when the twin is made, see
         `parallel_filters`. It costs up to a tenth of the time of the challenge's network, and more where the second
         convolution is a small part of all; what is trained against it is no more robust.
@@ -96,7 +95,7 @@ class AttackTwin:
         self._front = classifier_fronts.front(classifier) if window else None
         activations = {id(self._front.relu): self._relu} if window else {}
         frozen = frozen and self.precision == "bfloat16" and not _has_gpu() and cpu_has_bfloat16()
-        frozen = frozen and twin_layers.constant_bytes(classifier) <= twin_layers.MOST_CONSTANT_BYTES
+        frozen = frozen and frozen_weights.are_small(classifier)
         options = {"on_gpu": _has_gpu(), "reflected": parallel_filters, "packed": frozen}
         self._clone = twin_layers.copy_of(classifier, self.precision, activations, **options)
         # Some layers are used as they are, and so is a classifier that cannot be cloned.
@@ -211,7 +210,7 @@ def functions(
 
     Args:
       relu_window: 0, or the size of a `relu_windows.RandomWindow` through which gradients look.
-      frozen: see `AttackTwin`; for graphs that are not run again after the weights have changed.
+      frozen: see `AttackTwin`.
 
     Raises:
       ValueError: as `AttackTwin` and `RandomWindow`, and for a window of what is no keras.Model.

@@ -1,6 +1,5 @@
 """The layers of an attack twin: copies of a classifier's, each in a precision and with a gradient; see `precision`."""
 
-import math
 import types
 
 import keras
@@ -11,9 +10,6 @@ from tfrobust import classifier_fronts, full_precision
 from tfrobust.fast_convolution import FastInputGradientConv2D
 from tfrobust.packed_dense import PackedDense
 from tfrobust.parallel_filters import ReflectedConv2D, parallel_groups
-
-# Of a frozen twin's constants, which every graph that attacks has a copy of.
-MOST_CONSTANT_BYTES = 64 * 2**20
 
 # Layers that are what their configuration and weights say; any other is used as it is.
 COPIED = {
@@ -166,10 +162,3 @@ def is_bfloat16(layer: keras.layers.Layer) -> bool:
     """Whether anything that it computes is rounded."""
     dtypes = (layer.compute_dtype, getattr(layer, "output_dtype", None))
     return "bfloat16" in dtypes or isinstance(layer, ReflectedConv2D)
-
-
-def constant_bytes(classifier: keras.Model) -> int:
-    """Of a frozen twin's constants, at two bytes a number: all weights, and dense kernels transposed as well."""
-    dense = [layer for layer in classifier.layers if isinstance(layer, keras.layers.Dense) and layer.built]
-    variables = [*classifier.variables, *(layer.kernel for layer in dense)]
-    return sum(2 * math.prod(variable.shape) for variable in variables)

@@ -19,6 +19,7 @@ from absl import app, flags
 
 from tests.benchmarks import ceilings, peers
 from tests.benchmarks.peers import PEERS, Problem, Run
+from tfrobust import frozen_weights
 from tfrobust.attacks.pgd import PGD
 from tfrobust.models.mnist import challenge_cnn
 from tfrobust.precision import AttackTwin
@@ -43,13 +44,15 @@ TARGET_SHARE = 0.7
 def tfrobust_pgd(problem: Problem, precision: str | None) -> Run:
     """Our attack in one graph, on the twin of that precision, or on the Keras model itself for None."""
     attack = PGD(ThreatModel("linf", problem.epsilon), steps=problem.steps, step_size=problem.step_size)
-    # As evaluations have it, in which no weight changes.
-    twin = AttackTwin(problem.model, precision, frozen=True) if precision else None
+    twins = {frozen: AttackTwin(problem.model, precision, frozen=frozen) for frozen in (False, True) if precision}
 
     @tf.function
     def perturb(x, y):
-        logits_fn = twin.logits_fn() if twin else lambda x: problem.model(x, training=False)
-        return attack(logits_fn, x, y, seed=0)
+        if not precision:
+            return attack(lambda x: problem.model(x, training=False), x, y, seed=0)
+        # As evaluations of the whole test set have it.
+        twin = twins[frozen_weights.pay(len(x), 10_000)]
+        return attack(twin.logits_fn(), x, y, seed=0)
 
     return lambda x, y: perturb(tf.constant(x), tf.constant(y)).numpy()
 
