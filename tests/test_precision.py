@@ -241,6 +241,39 @@ def test_the_seed_decides_what_dropout_drops(name):
         np.testing.assert_array_equal(variable, before)
 
 
+class Noise(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.generator = keras.random.SeedGenerator(1)
+
+    def call(self, inputs):
+        return inputs + keras.random.normal(tf.shape(inputs), seed=self.generator, dtype=inputs.dtype)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("noise", "draws"),
+    [
+        (lambda x: Noise()(x), True),
+        # Keras's models say training=False to all layers.
+        (lambda x: layers.Dropout(0.5)(x, training=True), False),
+        (lambda x: layers.Dropout(0.5)(x), False),
+        (lambda x: layers.GaussianNoise(0.5)(x), False),
+    ],
+)
+def test_what_draws_in_inference_draws_anew_at_every_call(noise, draws, precision):
+    image = keras.Input((6, 6, 1))
+    model = keras.Model(image, layers.Dense(3)(layers.Flatten()(noise(layers.Conv2D(3, 3)(image)))))
+    twin, x = AttackTwin(model, precision, frozen=True), tf.ones((2, 6, 6, 1))
+
+    @tf.function(autograph=False)
+    def logits():
+        logits_fn = twin.logits_fn()
+        return tf.stack([logits_fn(x) for _ in range(5)])
+
+    assert len(np.unique(logits().numpy().reshape(5, -1), axis=0)) == (5 if draws else 1)
+
+
 def test_a_dropout_whose_rate_was_changed():
     # The copy of a rate of 0 would have no generator.
     model, x = with_head((9, 7, 3), layers.Conv2D(4, 3), layers.Dropout(0.5)), images((9, 7, 3))

@@ -41,7 +41,7 @@ def copy_of(
     packed: bool,
 ) -> keras.Model | None:
     """The classifier's graph, with variables of its own but for layers that cannot be copied; None where there is no
-    graph.
+    graph, or where it draws random numbers in inference.
 
     Args:
       precision: "float32" or "bfloat16", of what lies between the first layer with weights and the last, whatever the
@@ -60,7 +60,8 @@ def copy_of(
     layers = keras.layers
     order = {id(layer): i for i, layer in enumerate(classifier.layers)}
     weighted = [layer for layer in classifier.layers if isinstance(layer, layers.Conv2D | layers.Dense)]
-    if not weighted:
+    # A copy draws the same numbers whenever it is called: attacks that average over what a classifier draws would not.
+    if not weighted or any(draws_in_inference(layer) for layer in classifier.layers):
         return None
     first, last = order[id(weighted[0])], order[id(weighted[-1])]
     copies = {}
@@ -156,6 +157,12 @@ def _config(layer):
 def drops(layer: keras.layers.Layer) -> bool:
     """Whether it is a dropout that draws numbers."""
     return type(layer) is keras.layers.Dropout and hasattr(layer, "seed_generator")
+
+
+def draws_in_inference(layer: keras.layers.Layer) -> bool:
+    """Whether it may draw random numbers in inference, which Keras's own layers do not."""
+    drawing = (part for part in layer._flatten_layers() if getattr(part, "_seed_generators", None))
+    return any(not type(part).__module__.startswith("keras.") for part in drawing)
 
 
 def is_bfloat16(layer: keras.layers.Layer) -> bool:
