@@ -307,4 +307,5 @@ def test_a_classifier_without_logits_is_a_value_error(classifier, message):
 
 
 def test_logits_that_only_look_like_probabilities_are_accepted():
-    assert checks.check_classifier(lambda x: threshold(x) + [0.0, 1.0], PIXELS, LABELS) is None
+    logits = checks.check_classifier(lambda x: threshold(x) + [0.0, 1.0], PIXELS, LABELS)
+    np.testing.assert_array_equal(logits, threshold(PIXELS) + [0.0, 1.0])

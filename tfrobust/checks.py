@@ -10,8 +10,13 @@ import tensorflow as tf
 
 from tfrobust import pixels
 from tfrobust.attacks.base import LogitsFn, describe, require_from_labels
+from tfrobust.classifier_fronts import does_not_fit
 from tfrobust.full_precision import lowest_precision, rounds
 from tfrobust.precision import Functions, Precision, functions, inference
+
+# Images on which the logits of a twin are looked at, and how far apart they may be, in parts of how far logits are from
+# their mean.
+_FEW, _LARGEST_GAP = 10, 0.03
 
 
 def require_integer(argument: str, value: int, minimum: int, maximum: int | None = None) -> None:
@@ -69,8 +74,8 @@ def checked_seed(seed: int) -> int:
     return int(seed)
 
 
-def check_classifier(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray) -> None:
-    """Tries the classifier on a few images.
+def check_classifier(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Tries the classifier on a few images; returns its logits [B, K].
 
     Raises:
       ValueError: if it does not accept them, returns no [B, K] logits with every label below K, returns values that
@@ -85,6 +90,7 @@ def check_classifier(logits_fn: LogitsFn, images: np.ndarray, labels: np.ndarray
     if not np.isfinite(logits).all():
         raise ValueError("classifier must return finite logits, got NaN or infinity")
     _refuse_probabilities(logits)
+    return logits
 
 
 def checked_functions(
@@ -103,11 +109,16 @@ def checked_functions(
         TensorFlow's operations.
     """
     require_logits(classifier)
-    found = functions(classifier, precision, relu_window, frozen=frozen)
     if isinstance(classifier, keras.Model):
         _require_float32(classifier, images)
-    check_classifier(found.judge_fn, images, labels)
+    # Before a twin is made: a model may have to be called once to be built.
+    logits = check_classifier(inference(classifier), images, labels)
+    found = functions(classifier, precision, relu_window, frozen=frozen)
     if isinstance(classifier, keras.Model):
+        if not _is_its_twin(found, classifier, logits, images):
+            if relu_window:
+                raise does_not_fit(classifier)
+            found = functions(found.judge_fn, "float32")
         # Layers may cast by themselves.
         rounded = lowest_precision(lambda x: found.gradient_fn()(x), images) == "float16"
         return found._replace(precision="float16") if rounded else found
@@ -144,6 +155,20 @@ def require_logits_of_noise(classifier: keras.Model) -> None:
         noise = np.random.default_rng(0).uniform(size=(count, *images.shape[1:])).astype(np.float32)
         _require_float32(classifier, noise)
         _refuse_probabilities(_logits(inference(classifier), noise))
+
+
+def _is_its_twin(found, classifier, logits, images):
+    """Whether what attacks differentiate is the classifier, whose logits are given: a layer may be something else than
+    its configuration says, of which its copy was made."""
+    images, logits = tf.constant(images[:_FEW]), logits[:_FEW]
+    spread = np.abs(logits - logits.mean(axis=1, keepdims=True)).max()
+    allowed = _LARGEST_GAP * max(spread, np.abs(logits).max() / 10)
+    gap = np.abs(found.gradient_fn()(images) - logits).max()
+    if gap <= allowed or found.precision == "float32":
+        return gap <= allowed
+    # Rounding where large numbers cancel is another matter.
+    exact = functions(classifier, "float32").gradient_fn()(images)
+    return np.abs(exact - logits).max() <= allowed
 
 
 def _require_float32(classifier, images):

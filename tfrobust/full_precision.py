@@ -66,13 +66,18 @@ def take_float32(model: keras.Model) -> None:
 def lowest_precision(function: Callable[[tf.Tensor], tf.Tensor], images: np.ndarray) -> str:
     """The coarsest precision that a function of images [N, H, W, C] goes through: "float16" if anything is in it,
     "bfloat16" if sums of products are, or else "float32", also where TensorFlow does not see what is computed."""
-    graph = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec(images.shape, tf.float32)).graph
-    definition = graph.as_graph_def()
-    nodes = [*definition.node, *(node for part in definition.library.function for node in part.node_def)]
+    nodes = operations(function, tf.TensorSpec(images.shape, tf.float32))
     if any(node.attr[name].type == tf.float16.as_datatype_enum for node in nodes for name in ("T", "DstT")):
         return "float16"
     sums = [node for node in nodes if "Conv" in node.op or "MatMul" in node.op or node.op == "Einsum"]
     return "bfloat16" if any(node.attr["T"].type == tf.bfloat16.as_datatype_enum for node in sums) else "float32"
+
+
+def operations(function: Callable[[tf.Tensor], tf.Tensor], images: tf.TensorSpec) -> list:
+    """TensorFlow's operations in a function of images, as `NodeDef`, in the functions that it calls, too."""
+    graph = tf.function(function, autograph=False).get_concrete_function(images).graph
+    definition = graph.as_graph_def()
+    return [*definition.node, *(node for part in definition.library.function for node in part.node_def)]
 
 
 # What is exchanged at present, by its id: itself, what it had, and by how many.

@@ -97,27 +97,30 @@ class AttackTwin:
         frozen = frozen and self.precision == "bfloat16" and not _has_gpu() and cpu_has_bfloat16()
         frozen = frozen and frozen_weights.are_small(classifier)
         options = {"on_gpu": _has_gpu(), "reflected": parallel_filters, "packed": frozen}
-        self._clone = twin_layers.copy_of(classifier, self.precision, activations, **options)
         # Some layers are used as they are, and so is a classifier that cannot be cloned.
-        layers = self._clone.layers if self._clone else []
+        copied = twin_layers.copy_of(classifier, self.precision, activations, **options)
+        self._clone, self._pairs = copied or (None, [])
+        layers = [copy for copy, _ in self._pairs]
         self._reflected = next((layer for layer in layers if isinstance(layer, ReflectedConv2D)), None)
         if window and not any(getattr(layer, "activation", None) is self._relu for layer in layers):
             raise classifier_fronts.does_not_fit(classifier)
         with full_precision.in_float32(classifier):  # of which layers may be used as they are
-            if self._clone is None or not any(twin_layers.is_bfloat16(layer) for layer in self._clone.layers):
+            if not any(map(twin_layers.is_bfloat16, layers)):
                 self.precision = "float32"
         self._frozen = frozen and self.precision == "bfloat16"
-        if self._clone is not None:
-            # Layer by layer both have the same variables; which of them are trainable may change later.
-            pairs = zip(self._clone.variables, classifier.variables, strict=True)
-            self._source = {id(copy): original for copy, original in pairs}
-            dropouts = [layer for layer in self._clone.layers if twin_layers.drops(layer)]
-            self._dropout_states = {id(layer.seed_generator.state): i for i, layer in enumerate(dropouts)}
+        # Layer by layer both have the same variables; which of them are trainable may change later.
+        self._source = {
+            id(variable): source
+            for copy, original in self._pairs
+            for variable, source in zip(copy.variables, original.variables, strict=True)
+        }
+        dropouts = [layer for layer in layers if twin_layers.drops(layer)]
+        self._dropout_states = {id(layer.seed_generator.state): i for i, layer in enumerate(dropouts)}
         # Losses that layers add while they compute would be lost in a copy.
         self._trains = self._clone is not None and all(
             type(layer) in twin_layers.COPIED | {keras.layers.InputLayer}
             and getattr(layer, "activity_regularizer", None) is None
-            for layer in classifier.layers
+            for _, layer in self._pairs
         )
 
     def logits_fn(self) -> LogitsFn:
@@ -151,7 +154,7 @@ class AttackTwin:
         """
         if not self._trains:
             return tf.cast(in_training(self._classifier)(x), tf.float32)
-        for copy, original in zip(self._clone.layers, self._classifier.layers, strict=True):
+        for copy, original in self._pairs:
             copy.trainable = original.trainable
         trainable, others = self._weights()
         number = [self._dropout_states.get(id(variable)) for variable in self._clone.non_trainable_variables]

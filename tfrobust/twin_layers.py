@@ -1,5 +1,6 @@
 """The layers of an attack twin: copies of a classifier's, each in a precision and with a gradient; see `precision`."""
 
+import re
 import types
 
 import keras
@@ -10,6 +11,9 @@ from tfrobust import classifier_fronts, full_precision
 from tfrobust.fast_convolution import FastInputGradientConv2D
 from tfrobust.packed_dense import PackedDense
 from tfrobust.parallel_filters import ReflectedConv2D, parallel_groups
+
+# Operations that draw random numbers.
+_DRAWS = re.compile("Random|TruncatedNormal|Multinomial|Shuffle")
 
 # Layers that are what their configuration and weights say; any other is used as it is.
 COPIED = {
@@ -39,9 +43,9 @@ def copy_of(
     on_gpu: bool,
     reflected: bool,
     packed: bool,
-) -> keras.Model | None:
-    """The classifier's graph, with variables of its own but for layers that cannot be copied; None where there is no
-    graph, or where it draws random numbers in inference.
+) -> tuple[keras.Model, list[tuple[keras.layers.Layer, keras.layers.Layer]]] | None:
+    """The classifier's graph, with variables of its own but for layers that cannot be copied, and each of its layers
+    beside the classifier's; None where there is no graph, or where it draws random numbers in inference.
 
     Args:
       precision: "float32" or "bfloat16", of what lies between the first layer with weights and the last, whatever the
@@ -57,11 +61,14 @@ def copy_of(
     # A subclass may do more in its `call` than its layers do.
     if not type(classifier).call.__module__.startswith("keras."):
         return None
+    graph = _graph(classifier)
+    if graph is None:
+        return None
     layers = keras.layers
-    order = {id(layer): i for i, layer in enumerate(classifier.layers)}
-    weighted = [layer for layer in classifier.layers if isinstance(layer, layers.Conv2D | layers.Dense)]
+    order = {id(layer): i for i, layer in enumerate(graph.layers)}
+    weighted = [layer for layer in graph.layers if isinstance(layer, layers.Conv2D | layers.Dense)]
     # A copy draws the same numbers whenever it is called: attacks that average over what a classifier draws would not.
-    if not weighted or any(draws_in_inference(layer) for layer in classifier.layers):
+    if not weighted or draws_in_inference(classifier):
         return None
     first, last = order[id(weighted[0])], order[id(weighted[-1])]
     copies = {}
@@ -72,7 +79,7 @@ def copy_of(
     # The first block, in float32, whose last layer is to be this one.
     exact, convolution = [], None
     if reflected and precision == "bfloat16":
-        exact, convolution = _reflected_block(classifier, last, first_kernel)
+        exact, convolution = _reflected_block(classifier, order, last, first_kernel)
 
     def copy(layer):
         if type(layer) not in COPIED:
@@ -81,8 +88,8 @@ def copy_of(
         if isinstance(getattr(layer, "activation", None), layers.Layer):
             # It may have weights of its own.
             return layer
-        if getattr(layer, "quantization_mode", None):
-            # Its precision is what its weights were rounded to.
+        if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
+            # Its precision is what its weights were rounded to; its configuration does not hold all of LoRA's.
             return layer
         if isinstance(layer, layers.Dropout) and drops(layer) != bool(layer.rate):
             # Its rate has been changed, and a copy would have other variables.
@@ -119,17 +126,29 @@ def copy_of(
                 return PackedDense.from_config(config)
         return type(layer).from_config(config)
 
-    clone = keras.models.clone_model(classifier, clone_function=copy)
+    clone = keras.models.clone_model(graph, clone_function=copy)
     full_precision.take_float32(clone)
-    return clone
+    return clone, list(zip(clone.layers, graph.layers, strict=True))
 
 
-def _reflected_block(classifier, last, first_kernel):
+def _graph(classifier):
+    """The classifier's graph as a model of the same layers; None of one that was not called yet.
+
+    Of the classifier itself Keras would copy losses, metrics and the optimizer as well, and fails where these are not
+    its own. A subclass may have layers besides the graph's.
+    """
+    if isinstance(classifier, keras.Sequential):
+        inputs = classifier.inputs if classifier.built else None
+        return keras.Model(inputs[0], classifier.outputs[0], name=classifier.name) if inputs else None
+    return keras.Model(classifier.input, classifier.output, name=classifier.name)
+
+
+def _reflected_block(classifier, order, last, first_kernel):
     """The layers from the first convolution to the second and the copy of the second that reads parallel filters
     reflected; [] and None where there are no such filters, that convolution cannot be copied or is the last layer with
     weights, which is in float32 anyway, or the block computes in float64."""
     block = classifier_fronts.first_block(classifier)
-    if not block or classifier.layers.index(block[-1]) >= last:
+    if not block or order[id(block[-1])] >= last:
         return [], None
     if any(layer.compute_dtype == "float64" for layer in block) or isinstance(block[-1].activation, keras.layers.Layer):
         return [], None
@@ -159,10 +178,25 @@ def drops(layer: keras.layers.Layer) -> bool:
     return type(layer) is keras.layers.Dropout and hasattr(layer, "seed_generator")
 
 
-def draws_in_inference(layer: keras.layers.Layer) -> bool:
-    """Whether it may draw random numbers in inference, which Keras's own layers do not."""
-    drawing = (part for part in layer._flatten_layers() if getattr(part, "_seed_generators", None))
-    return any(not type(part).__module__.startswith("keras.") for part in drawing)
+def draws_in_inference(classifier: keras.Model) -> bool:
+    """Whether it draws random numbers in inference, which Keras's own layers do not, but others may make them do.
+
+    Their graph tells. Of models of several inputs or of those without a graph it is not asked.
+    """
+    parts = classifier._flatten_layers()
+    if all(type(part).__module__.startswith("keras.") and not isinstance(part, keras.layers.Lambda) for part in parts):
+        return False
+    images = classifier.inputs[0]
+
+    def logits(x):
+        with full_precision.in_float32(classifier):
+            return classifier(x, training=False)
+
+    try:
+        operations = full_precision.operations(logits, tf.TensorSpec(images.shape, images.dtype))
+    except Exception:  # whatever a layer raises: said by whoever calls it next
+        return False
+    return any(_DRAWS.search(operation.op) for operation in operations)
 
 
 def is_bfloat16(layer: keras.layers.Layer) -> bool:
