@@ -1,6 +1,7 @@
 """Evaluations that attack only what stands, and that go on after a kill: to the same report, with no work twice."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -159,6 +160,46 @@ def with_default(sign):
     return PGD(LINF, 1, 0.1, loss=lambda z, y, sign=sign: sign * z[:, 0], random_start=False)
 
 
+def signed(z, y, sign):
+    return sign * z[:, 0]
+
+
+def wrapped(loss):
+    """A step whose loss calls another one."""
+    return PGD(LINF, 1, 0.1, loss=lambda z, y: loss(z, y))
+
+
+def weighed(*weights):
+    """One whose loss holds an array."""
+    weights = np.array(weights, np.float32)
+    return PGD(LINF, 1, 0.1, loss=lambda z, y: tf.linalg.matvec(z, weights))
+
+
+class Loss:
+    """A loss that is an object, and refers to itself."""
+
+    def __init__(self, **details):
+        self.details, self.itself = details, self
+
+    def __call__(self, z, y):
+        return self.details["sign"] * z[:, 0]
+
+    def method(self, z, y):
+        return self(z, y)
+
+
+def an_object(sign):
+    return PGD(LINF, 1, 0.1, loss=Loss(sign=sign))
+
+
+def a_method(sign):
+    return PGD(LINF, 1, 0.1, loss=Loss(sign=sign).method)
+
+
+def a_partial(sign):
+    return wrapped(functools.partial(signed, sign=sign))
+
+
 LOSSES = [lambda z, y: (lambda: z[:, 0])(), lambda z, y: (lambda: z[:, 1])()]
 
 
@@ -168,19 +209,44 @@ LOSSES = [lambda z, y: (lambda: z[:, 0])(), lambda z, y: (lambda: z[:, 1])()]
         ((threshold, away(1.0)), (threshold, away(-1.0))),
         ((threshold, PGD(LINF, 1, 0.1, loss=LOSSES[0])), (threshold, PGD(LINF, 1, 0.1, loss=LOSSES[1]))),
         ((threshold, with_default(1.0)), (threshold, with_default(-1.0))),
+        ((threshold, wrapped(LOSSES[0])), (threshold, wrapped(LOSSES[1]))),
+        ((threshold, weighed(1, 2)), (threshold, weighed(2, 1))),
+        ((threshold, an_object(1.0)), (threshold, an_object(-1.0))),
+        ((threshold, a_method(1.0)), (threshold, a_method(-1.0))),
+        ((threshold, a_partial(1.0)), (threshold, a_partial(-1.0))),
         # The same logits with other gradients: how adaptive attacks are made.
         (
             (lambda x: threshold(rounded(x)), PGD(LINF, 1, 0.1)),
             (lambda x: threshold(rounded_straight_through(x)), PGD(LINF, 1, 0.1)),
         ),
     ],
-    ids=["what a loss holds", "the code of a loss", "what a loss defaults to", "gradients"],
+    ids=[
+        "what a loss holds",
+        "the code of a loss",
+        "what a loss defaults to",
+        "a loss in a loss",
+        "an array",
+        "an object",
+        "a method",
+        "a partial",
+        "gradients",
+    ],
 )
 def test_functions_of_the_same_name_are_told_apart(tmp_path, before, after):
     state = EvaluationState(tmp_path / "state.npz")
     evaluate(before[0], PIXELS, LABELS, {"a": before[1]}, seed=0, state=state)
     with pytest.raises(ValueError, match=r"state .* is that of another evaluation"):
         evaluate(after[0], PIXELS, LABELS, {"a": after[1]}, seed=0, state=state)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: wrapped(LOSSES[0]), lambda: weighed(1, 2), lambda: an_object(1.0), lambda: a_partial(1.0)]
+)
+def test_functions_that_hold_the_same_go_on(tmp_path, make):
+    state, seen = EvaluationState(tmp_path / "state.npz"), []
+    first = run({"a": make()}, state=state)
+    assert_same(run({"a": make()}, state=state, on_progress=lambda *_: seen.append(_)), first)
+    assert not seen
 
 
 def test_objects_without_a_text_of_their_own_go_on(tmp_path):

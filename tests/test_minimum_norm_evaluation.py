@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfrobust.attacks.carlini_wagner import CarliniWagnerL2
 from tfrobust.attacks.deepfool import DeepFool
 from tfrobust.attacks.minimum_norm import MinimumNorm, WithinBall
 from tfrobust.evaluation import InvalidAdversarialExampleError
@@ -63,13 +64,13 @@ def test_distances_by_hand():
 
 def test_the_nearest_of_several_attacks_counts():
     attacks = {"up": To(0.6, only_class=0), "down": To(0.1, only_class=1), "DeepFool": DeepFool("l2")}
-    report = evaluate_minimum_norm(threshold, PIXELS, LABELS, attacks, seed=0)
-    up, down, _ = report.attacks
-    np.testing.assert_allclose(up.distance, [0.6, 0.2, np.inf, np.inf, np.inf], atol=1e-6)
-    assert up.success_rate == pytest.approx(0.4) and up.median_distance == math.inf
-    assert up.mean_distance == pytest.approx(0.4)
-    assert up.as_json()["median_distance"] is None
-    np.testing.assert_allclose(down.distance, [np.inf, np.inf, 0.6, 0.8, 0.1], atol=1e-6)
+    report = evaluate_minimum_norm(threshold, PIXELS, LABELS, {**attacks, "nothing": To(0.6, only_class=2)}, seed=0)
+    up, down, _, nothing = report.attacks
+    np.testing.assert_allclose(up.distance, [0.6, 0.2, np.inf, np.inf, 0], atol=1e-6)
+    assert up.success_rate == pytest.approx(0.6) and up.median_distance == pytest.approx(0.6)
+    assert up.mean_distance == pytest.approx(0.8 / 3)
+    assert nothing.median_distance == math.inf and nothing.as_json()["median_distance"] is None
+    np.testing.assert_allclose(down.distance, [np.inf, np.inf, 0.6, 0.8, 0], atol=1e-6)
     np.testing.assert_allclose(report.nearest.distance, 1.02 * EXACT, atol=1e-5)
     np.testing.assert_allclose(np.abs(report.x_adv - PIXELS).ravel(), 1.02 * EXACT, atol=1e-5)
 
@@ -100,3 +101,13 @@ def test_within_a_ball():
     np.testing.assert_allclose(np.abs(x_adv - PIXELS).ravel(), moved, atol=1e-5)
     with pytest.raises(ValueError, match="threat must have the attack's norm 'l2', got 'linf'"):
         WithinBall(DeepFool("l2"), ThreatModel("linf", 0.25))
+
+
+def test_what_is_misclassified_counts_whatever_lead_an_attack_wants():
+    attacks = {"kappa": CarliniWagnerL2(kappa=3.0, steps=50, binary_search_steps=2), "nothing": To(0.6, only_class=2)}
+    report = evaluate_minimum_norm(threshold, PIXELS, LABELS, attacks, seed=0)
+    for result in (*report.attacks, report.nearest):
+        assert result.distance[4] == 0 and np.all(result.distance[:4] > 0)
+        assert result.accuracy_at([0.0])[0] == report.clean_accuracy
+    np.testing.assert_array_equal(report.x_adv[4], PIXELS[4])
+    assert report.predictions[4] == 0

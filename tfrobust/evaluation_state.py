@@ -13,6 +13,7 @@ import time
 import types
 from collections.abc import Mapping
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -232,9 +233,43 @@ def _code(configuration):
         held = [cell.cell_contents for cell in configuration.__closure__ or ()]
         defaults = [*(configuration.__defaults__ or ()), *(configuration.__kwdefaults__ or {}).values()]
         yield [part for part in (*held, *defaults) if isinstance(part, float | int | str)]
+        yield from _held([*held, *defaults], {id(configuration)})
     elif isinstance(configuration, types.CodeType):
         yield [configuration.co_code.hex(), list(configuration.co_names)]
         yield [part for part in configuration.co_consts if isinstance(part, float | int | str)]
         for part in configuration.co_consts:
             # Of a function within.
             yield from _code(part)
+    elif callable(configuration) and not isinstance(configuration, keras.Model | type):
+        yield from _held([configuration], set())
+
+
+def _held(values, seen):
+    """What tells apart the values that a function or an object holds, as far as that can be seen: arrays, functions,
+    and what these and other objects hold in turn. Models are told apart by their logits."""
+    for value in values:
+        if id(value) in seen or isinstance(value, float | int | str | keras.Model | types.ModuleType | type):
+            continue
+        seen.add(id(value))
+        if isinstance(value, np.ndarray | np.generic | tf.Tensor | tf.Variable | keras.Variable):
+            yield hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        elif isinstance(value, types.FunctionType):
+            yield from _code(value)
+        elif isinstance(value, types.MethodType):
+            yield from _held([value.__func__, value.__self__], seen)
+        elif isinstance(value, functools.partial):
+            yield from _held_items([value.func, *value.args, *value.keywords.values()], seen)
+        elif isinstance(value, Mapping):
+            yield sorted(map(str, value))
+            yield from _held_items(value.values(), seen)
+        elif isinstance(value, list | tuple):
+            yield from _held_items(value, seen)
+        elif type(value).__module__ != "builtins" and hasattr(value, "__dict__"):
+            call = getattr(type(value), "__call__", None)
+            yield from _held_items([call, *(value.__dict__[name] for name in sorted(value.__dict__))], seen)
+
+
+def _held_items(values, seen):
+    values = list(values)
+    yield [value for value in values if isinstance(value, float | int | str)]
+    yield from _held(values, seen)
