@@ -139,3 +139,9 @@ def test_nothing_by_default():
 def test_values_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
         Augmentation(**options)
+
+
+def test_a_shift_out_of_sight():
+    with pytest.raises(ValueError, match=r"shift must be below 5 for images of 8 x 5, got 5"):
+        Augmentation(shift=5)(np.zeros([1, 8, 5, 1], np.float32), seed=0, step=0)
+    Augmentation(shift=4).require_fits((8, 5))

@@ -12,11 +12,12 @@ X = np.random.default_rng(0).random((8, 8, 8, 1), np.float32)
 Y = np.arange(8) % 3
 
 
-def trainer(*, use_ema=True, filters=4):
+def trainer(*, use_ema=True, filters=4, scaled=False):
     stack = [keras.Input((8, 8, 1)), layers.Conv2D(filters, 3), layers.BatchNormalization(), layers.Flatten()]
     model = AdversarialTrainer(keras.Sequential([*stack, layers.Dense(3)]), None, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.01, use_ema=use_ema), loss=loss)
+    optimizer = keras.optimizers.Adam(0.01, use_ema=use_ema)
+    model.compile(keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer, loss=loss)
     return model
 
 
@@ -60,9 +61,10 @@ def test_keeps_the_newest(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.index")) == ["checkpoint-3.index", "checkpoint-4.index"]
 
 
+@pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("use_ema", [True, False])
-def test_load_classifier_gives_the_averaged_weights_where_there_are_any(tmp_path, use_ema):
-    model = trainer(use_ema=use_ema)
+def test_load_classifier_gives_the_averaged_weights_where_there_are_any(tmp_path, use_ema, scaled):
+    model = trainer(use_ema=use_ema, scaled=scaled)
     saved = checkpoints.TrainingCheckpoints(tmp_path, model)
     checkpoints.save_architecture(tmp_path, model.classifier)
     for _ in range(3):

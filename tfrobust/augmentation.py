@@ -39,6 +39,7 @@ class Augmentation:
         pixels a third of the white ones become grey, which an adversary of epsilon 0.3 makes what it likes. "nearest"
         leaves each pixel a value that the image had.
       shift: move by up to so many whole pixels in each direction, filling up with 0: padding and cropping at random.
+        Fewer than the images have rows and columns.
       flip: mirror with probability 1/2.
 
     Raises:
@@ -64,7 +65,12 @@ class Augmentation:
             raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {self.interpolation!r}")
 
     def __call__(self, images: np.ndarray, *, seed: int, step: int) -> np.ndarray:
-        """The images of training step `step`, float32 [B, H, W, C], each moved in its own way; of the same shape."""
+        """The images of training step `step`, float32 [B, H, W, C], each moved in its own way; of the same shape.
+
+        Raises:
+          ValueError: see `require_fits`.
+        """
+        self.require_fits(images.shape[1:3])
         if self.rotation or self.zoom or self.elastic:
             images = self._turned(images, np.random.default_rng([seed, step, _TURNS]))
         if self.shift:
@@ -73,6 +79,11 @@ class Augmentation:
             mirrored = np.random.default_rng([seed, step, _FLIPS]).random(len(images)) < 0.5
             images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         return images
+
+    def require_fits(self, size: tuple[int, int]) -> None:
+        """Raises ValueError for a shift that may move images of this height and width out of sight."""
+        if self.shift and self.shift >= min(size):
+            raise ValueError(f"shift must be below {min(size)} for images of {size[0]} x {size[1]}, got {self.shift!r}")
 
     def _turned(self, images, rng):
         count, height, width, _ = images.shape

@@ -152,6 +152,7 @@ def _checkpoint(classifier, optimizer=None):
     groups = {"classifier": [variable.value for variable in classifier.variables]}
     if optimizer is not None:
         groups["optimizer"] = [variable.value for variable in optimizer.variables]
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales losses
         if optimizer.use_ema:
             # Written once more under a name of their own, for readers that know no optimizer.
             groups["averages"] = [v.value for v in optimizer.variables if v.path.endswith("_average")]

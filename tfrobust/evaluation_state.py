@@ -265,7 +265,7 @@ def _held(values, seen):
         elif isinstance(value, list | tuple):
             yield from _held_items(value, seen)
         elif type(value).__module__ != "builtins" and hasattr(value, "__dict__"):
-            call = getattr(type(value), "__call__", None)
+            call = type(value).__call__ if callable(value) else None
             yield from _held_items([call, *(value.__dict__[name] for name in sorted(value.__dict__))], seen)
 
 

@@ -4,6 +4,7 @@ Keys of the challenges' config.json are flags under their original names; eval/c
 called otherwise.
 """
 
+import functools
 import math
 from typing import ClassVar
 
@@ -220,4 +221,11 @@ def strategy() -> tf.distribute.Strategy:
         logging.warning("mirrored on a single device, %s: there is no other one", devices[0].name)
     if batch_size % len(devices):
         raise ValueError(f"training_batch_size must be a multiple of the {len(devices)} devices, got {batch_size}")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return _mirrored(tuple(device.name for device in devices))
+
+
+@functools.cache
+def _mirrored(devices):
+    # One for all runs of a program: another one would number its exchanges as the first did, and TensorFlow takes them
+    # for the same.
+    return tf.distribute.MirroredStrategy(devices)

@@ -113,7 +113,7 @@ def load_training_set() -> datasets.Arrays:
             f"training_batch_size must be at most the {len(train.labels)} examples with drop_tail, got "
             f"{optimizer_flags.BATCH_SIZE.value}"
         )
-    augmentation_flags.augmentation()
+    augmentation_flags.augmentation().require_fits(train.images.shape[1:3])
     return train
 
 

@@ -241,6 +241,8 @@ MIRRORED = """
     # Without a schedule the learning rate is a variable of both devices.
     constant = ["--learning_rate_warmup=0", "--learning_rate_decay=0"]
     small_runs.call(model_dir + "_constant", *arguments, *constant, "--max_num_training_steps=3")
+    # Another network in the same program, as studies of capacity make them.
+    small_runs.call(model_dir + "_small", *arguments, "--architecture=capacity", "--dropout=0")
 """
 
 
@@ -255,7 +257,7 @@ def test_mirrored_training_on_two_devices(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("2 replicas") == 3 and done.stdout.count("resumed at step 2") == 1
+    assert done.stdout.count("2 replicas") == 4 and done.stdout.count("resumed at step 2") == 1
     trained, again = weights(tmp_path / "mirrored_first"), weights(model_dir)
     # Two devices add up in any order.
     for ours, theirs in zip(again, trained, strict=True):

@@ -1,6 +1,7 @@
 """Adversarial training: the update of the adversarial batch, Keras's own loop, one device or two."""
 
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -260,8 +261,24 @@ def test_natural_accuracy_is_never_reported_where_it_was_not_measured():
 
 @pytest.mark.parametrize("argument", ["epsilon_warmup_steps", "natural_accuracy_every", "weight_decay"])
 def test_errors_name_argument_expectation_and_value(argument):
-    with pytest.raises(ValueError, match=f"{argument} must be 0 or more, got -1"):
-        AdversarialTrainer(classifier(), PGD_3, seed=0, **{argument: -1})
+    for value in (-1, math.nan) if argument == "weight_decay" else (-1, 2.5):
+        with pytest.raises(ValueError, match=f"{argument} must be .*(at least 0|0 or more), got {value}"):
+            AdversarialTrainer(classifier(), PGD_3, seed=0, **{argument: value})
+
+
+def test_a_seed_that_noise_cannot_have():
+    with pytest.raises(ValueError, match=f"seed must be an integer from 0 to {2**31 - 1}, got {2**31}"):
+        AdversarialTrainer(classifier(), PGD_3, seed=2**31)
+
+
+def test_how_often_natural_accuracy_is_measured_may_change():
+    trainer = trainer_of(classifier(), learning_rate=0.0, natural_accuracy_every=100)
+    fit(trainer)
+    trainer.natural_accuracy_every = 1
+    assert fit(trainer)["natural_accuracy"][0] >= 0
+    without = trainer_of(classifier(), natural_accuracy_every=0)
+    with pytest.raises(ValueError, match="natural_accuracy_every must stay 0 in a trainer that was made with 0, got 1"):
+        without.natural_accuracy_every = 1
 
 
 def test_an_attack_that_looks_beyond_thresholds():

@@ -188,10 +188,40 @@ def test_the_regulariser_moves_the_named_layers_only():
         np.testing.assert_allclose(variable, before - 0.1 * step, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["flatten", "nowhere"])
-def test_layers_that_have_no_weights(name):
+@pytest.mark.parametrize("names", [["flatten"], ["nowhere"], [], ()])
+def test_layers_that_have_no_weights(names):
     with pytest.raises(ValueError, match=r"layers must be some of those with weights \(conv, bn, logits\), got"):
-        trainer_of(classifier(), DeepDefense(), layers=[name])
+        trainer_of(classifier(), DeepDefense(), layers=names)
+
+
+@pytest.mark.parametrize("names", [None, ["conv"]])
+def test_layers_that_are_unfrozen_later_are_moved_too(names):
+    kernels = []
+    for frozen_at_first in (False, True):
+        model = classifier()
+        conv = model.get_layer("conv")
+        trainer_of_all = trainer_of(model, DeepDefense(strength=0.5, c=4, d=2, iterations=3), layers=names)
+        if frozen_at_first:
+            model = classifier()
+            conv = model.get_layer("conv")
+            conv.trainable = names is not None
+            trainer_of_all = trainer_of(model, DeepDefense(strength=0.5, c=4, d=2, iterations=3), layers=names)
+            conv.trainable = False
+            fit(trainer_of_all)
+            conv.trainable = True
+            model.set_weights(classifier().get_weights())
+            trainer_of_all.compile(keras.optimizers.SGD(0.1), trainer_of_all.loss)
+        fit(trainer_of_all)
+        kernels.append(conv.kernel.numpy())
+    np.testing.assert_allclose(kernels[0], kernels[1], atol=1e-6)
+    assert np.abs(kernels[0] - classifier().get_layer("conv").kernel).max() > 1e-4
+
+
+def test_another_regulariser_between_two_fits_counts():
+    trainer = trainer_of(classifier(), DeepDefense(strength=0.5, c=4, d=2, iterations=3), learning_rate=0.0)
+    before = fit(trainer)["regularizer"]
+    trainer.regularizer = DeepDefense(strength=0.0)
+    assert before[0] > 0 and fit(trainer)["regularizer"] == [0.0]
 
 
 def test_training_pushes_boundaries_away():

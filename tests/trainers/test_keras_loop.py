@@ -191,7 +191,7 @@ def test_accumulated_gradients_behind_scaled_losses():
         ({"attack": THREAT}, r"attack must be an attack, such as PGD\(threat, .* got ThreatModel"),
         ({"attack": None, "validation_attack": 0.1}, r"validation_attack must be an attack, .* got 0.1"),
         ({"attack": PGD(THREAT, 2, 0.1, loss=losses.Targeted())}, r"attack must lead away from the labels, got PGD\("),
-        ({"attack": PGD_2, "seed": None}, "seed must be an integer of at least 0, got None"),
+        ({"attack": PGD_2, "seed": None}, "seed must be an integer from 0 to 2147483647, got None"),
     ],
 )
 def test_what_is_no_attack_or_seed(arguments, message):
@@ -305,3 +305,17 @@ def test_named_images():
     model = keras.Model({"image": inputs}, layers.Dense(3)(layers.Flatten()(inputs)))
     with pytest.raises(ValueError, match="batches must be of images and labels, one tensor each, got dict and"):
         fit(trainer_of(model), x={"image": X})
+
+
+def test_arrays_of_a_single_batch_when_run_eagerly():
+    found = []
+    for eagerly in (False, True):
+        trainer = trainer_of(classifier(), precision="float32")
+        trainer.run_eagerly = eagerly
+        results = trainer.train_on_batch(X, Y), trainer.test_on_batch(X, Y, np.ones(len(X), np.float32))
+        found.append([value for result in results for value in result])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
+    for function in (trainer.train_on_batch, trainer.test_on_batch):
+        with pytest.raises(ValueError, match="labels must be class numbers from 0 to 2") as error:
+            function(X, Y + 1)
+        assert "\n" not in str(error.value)

@@ -63,6 +63,30 @@ def test_many_steps_make_a_tight_frame():
     np.testing.assert_allclose(columns.T @ columns, np.eye(8), atol=0.05)
 
 
+@pytest.mark.parametrize("layer", [layers.DepthwiseConv2D, layers.SeparableConv2D])
+def test_a_depthwise_kernel_has_a_column_for_each_channel_it_makes(layer):
+    keras.utils.set_random_seed(0)
+    extra = {} if layer is layers.DepthwiseConv2D else {"filters": 5}
+    stack = [layers.Conv2D(4, 3), layer(kernel_size=3, depth_multiplier=2, **extra), layers.Flatten(), layers.Dense(3)]
+    model = keras.Sequential([keras.Input((6, 6, 1)), *stack])
+    trainer = ParsevalTrainer(model, seed=0, beta=0.2, fraction=0.5, precision="float32")
+    trainer.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    trainer.fit(X, Y, batch_size=1, epochs=40, verbose=0)
+    kernel = next(variable for variable in model.layers[1].variables if variable.shape == (3, 3, 4, 2))
+    columns = 3 * np.reshape(kernel, [9, 8])
+    np.testing.assert_allclose(columns.T @ columns, np.eye(8), atol=0.05)
+
+
+def test_what_is_changed_between_two_fits_counts():
+    model = classifier()
+    trainer = ParsevalTrainer(model, seed=0, beta=0.0, fraction=1.0)
+    trainer.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    for beta, moves in ((0.0, False), (0.05, True), (0.0, False)):
+        trainer.beta, before = beta, model.get_weights()[2]
+        trainer.fit(X, Y, verbose=0)
+        assert np.any(model.get_weights()[2] != before) == moves
+
+
 def test_training():
     plain, parseval = fit(classifier(), beta=0.0), fit(classifier(), beta=0.05)
     again, other = fit(classifier(), beta=0.05), fit(classifier(), beta=0.05, fraction=1.0)

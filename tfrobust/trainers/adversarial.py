@@ -1,5 +1,6 @@
 """Adversarial training: the outer minimisation of the saddle-point problem."""
 
+import math
 from typing import Literal
 
 import keras
@@ -12,9 +13,6 @@ from tfrobust.pixels import as_value_error, require_pixels
 from tfrobust.precision import AttackTwin, Precision, in_training, inference
 from tfrobust.trainers import inputs, replicas
 
-# What a compiled step of training or evaluation depends on.
-_DECIDES_STEPS = {"attack", "attack_batch_norm", "validation_attack", "epsilon_warmup_steps", "clean_weight"}
-_DECIDES_STEPS |= {"weight_decay", "seed"}
 # Set the seeds of dropout and of validation apart from those of the attack's restarts.
 DROPOUT, VALIDATION = -1, -2
 
@@ -46,7 +44,7 @@ class AdversarialTrainer(keras.Model):
       epsilon_warmup_steps: steps over which the attack's epsilon and step size grow linearly from 0 to their values.
         Steps are the optimizer's, so that compiling with a new one begins again.
       natural_accuracy_every: the natural accuracy of the batch, which costs one more forward pass, is measured at every
-        so many steps, and NaN where none was. 0 for never.
+        so many steps, and NaN where none was. 0 for never, which cannot be changed later.
       weight_decay: c of the penalty c/2 * (sum of squares of all trainable kernels), which is added to the loss; biases
         and normalisation have none, as in the original for CIFAR10.
       clean_weight: alpha of the mixed objective alpha J(x) + (1 - alpha) J(x_adv) (Goodfellow et al. 2015, section 6);
@@ -63,13 +61,19 @@ class AdversarialTrainer(keras.Model):
         of other kinds always have. See `relu_windows.StepWindow`. Not to be changed later, nor the attack's norm.
 
     Raises:
-      ValueError: for a negative `epsilon_warmup_steps`, `natural_accuracy_every` or `weight_decay`, a `clean_weight`
+      ValueError: for an `epsilon_warmup_steps` or `natural_accuracy_every` that is no integer from 0 up, a
+        `weight_decay` that is not 0 or more, a `clean_weight`
         or `relu_window_share` that is not from 0 to 1, windows for another norm than linf, with
         `attack_batch_norm="batch"` or for a classifier that does not begin with a ReLU, an `attack_batch_norm` of
         another name, a seed that is no integer from 0 up, what is no attack or one toward the labels, or a classifier
         that is no keras.Model or returns probabilities.
     """
 
+    # Attributes on which a compiled step of training or evaluation depends.
+    decides_steps = frozenset(
+        ("attack", "attack_batch_norm", "validation_attack", "epsilon_warmup_steps", "natural_accuracy_every")
+        + ("clean_weight", "weight_decay", "seed")
+    )
     # Names of metrics that have no value in evaluation.
     training_metrics = ("natural_accuracy",)
 
@@ -90,18 +94,15 @@ class AdversarialTrainer(keras.Model):
     ):
         # Float32, too, where Keras's default is another: pixels would be rounded on their way to the classifier.
         super().__init__(name="adversarial_trainer", dtype="float32")
-        for name, value in (
-            ("epsilon_warmup_steps", epsilon_warmup_steps),
-            ("natural_accuracy_every", natural_accuracy_every),
-            ("weight_decay", weight_decay),
-        ):
-            if value < 0:
-                raise ValueError(f"{name} must be 0 or more, got {value!r}")
+        require_integer("epsilon_warmup_steps", epsilon_warmup_steps, 0)
+        require_integer("natural_accuracy_every", natural_accuracy_every, 0)
+        if not 0 <= weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be 0 or more, got {weight_decay!r}")
         if not 0 <= clean_weight <= 1:
             raise ValueError(f"clean_weight must be from 0 to 1, got {clean_weight!r}")
         if attack_batch_norm not in ("inference", "batch"):
             raise ValueError(f"attack_batch_norm must be 'inference' or 'batch', got {attack_batch_norm!r}")
-        require_integer("seed", seed, 0)
+        require_integer("seed", seed, 0, 2**31 - 1)
         inputs.require_attack("attack", attack)
         inputs.require_attack("validation_attack", validation_attack)
         inputs.require_trainable(classifier)
@@ -135,7 +136,9 @@ class AdversarialTrainer(keras.Model):
 
     def __setattr__(self, name, value):
         # Keras keeps the compiled steps, which have read what decides them.
-        if name in _DECIDES_STEPS and getattr(self, name, value) is not value:
+        if name == "natural_accuracy_every" and value and getattr(self, name, value) == 0:
+            raise ValueError(f"natural_accuracy_every must stay 0 in a trainer that was made with 0, got {value!r}")
+        if name in self.decides_steps and getattr(self, name, value) is not value:
             self.train_function = self.test_function = None
         super().__setattr__(name, value)
 
@@ -166,6 +169,10 @@ class AdversarialTrainer(keras.Model):
     def train_on_batch(self, *args, **kwargs):
         """As `keras.Model.train_on_batch`, with the errors of `fit`."""
         return self._in_one_line(super().train_on_batch, *args, **kwargs)
+
+    def test_on_batch(self, *args, **kwargs):
+        """As `keras.Model.test_on_batch`, with the errors of `fit`."""
+        return self._in_one_line(super().test_on_batch, *args, **kwargs)
 
     @staticmethod
     def _in_one_line(function, *args, **kwargs):

@@ -99,13 +99,14 @@ class DeepDefenseTrainer(AdversarialTrainer):
       classifier: a built keras.Model, [B, H, W, C] pixels -> [B, K] logits.
       regularizer: what is added to the loss.
       attack, seed, options: as in `AdversarialTrainer`.
-      layers: names of the classifier's layers whose weights the regulariser moves; None for all. (The paper's
-        layer-wise study.) Cross-entropy and weight decay move all of them.
+      layers: names of the classifier's layers whose weights the regulariser moves, one or more; None for all. (The
+        paper's layer-wise study.) Cross-entropy and weight decay move all of them.
 
     Raises:
-      ValueError: if a name is not that of a layer with trainable weights.
+      ValueError: for no names, or if one is not that of a layer with trainable weights.
     """
 
+    decides_steps = AdversarialTrainer.decides_steps | {"regularizer"}
     training_metrics = ("natural_accuracy", "regularizer")
 
     def __init__(
@@ -122,13 +123,10 @@ class DeepDefenseTrainer(AdversarialTrainer):
         self.regularizer = regularizer
         self.regularizer_value = keras.metrics.Mean(name="regularizer")
         known = {layer.name: layer for layer in classifier.layers if layer.trainable_variables}
-        for name in layers or ():
+        for name in [None] if layers is not None and not layers else layers or ():
             if name not in known:
                 raise ValueError(f"layers must be some of those with weights ({', '.join(known)}), got {name!r}")
-        moved = classifier.trainable_variables
-        if layers is not None:
-            moved = [variable for name in layers for variable in known[name].trainable_variables]
-        self._moved = {id(variable) for variable in moved}
+        self._moved_layers = None if layers is None else tuple(layers)
 
     def call(self, x, training=False):
         """Logits [B, K] of pixels [B, H, W, C], in inference mode."""
@@ -151,8 +149,12 @@ class DeepDefenseTrainer(AdversarialTrainer):
 
     def _logits_fn(self):
         """The classifier in float32, with gradients for the weights that the regulariser moves."""
+        # Asked now: layers may have been frozen or unfrozen since.
+        names = self._moved_layers
+        layers = [layer for layer in self.classifier.layers if names is None or layer.name in names]
+        moved = {id(variable) for layer in layers for variable in layer.trainable_variables}
         trainable = [
-            variable.value if id(variable) in self._moved else tf.stop_gradient(variable.value)
+            variable.value if names is None or id(variable) in moved else tf.stop_gradient(variable.value)
             for variable in self.classifier.trainable_variables
         ]
         fixed = [variable.value for variable in self.classifier.non_trainable_variables]

@@ -1,6 +1,7 @@
 """What trainers are given, checked: attacks, losses, optimizers and batches."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfrobust.attacks.base import require_from_labels
@@ -70,7 +71,9 @@ def unpacked(data) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
     Raises:
       ValueError: for labels of another shape, or for several tensors in the place of one.
     """
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    # Arrays are what Keras hands on of a single batch when it runs eagerly.
+    parts = keras.utils.unpack_x_y_sample_weight(data)
+    x, y, sample_weight = (tf.convert_to_tensor(part) if isinstance(part, np.ndarray) else part for part in parts)
     if not (tf.is_tensor(x) and tf.is_tensor(y)):
         kinds = f"{type(x).__name__} and {type(y).__name__}"
         raise ValueError(f"batches must be of images and labels, one tensor each, got {kinds}")

@@ -11,8 +11,8 @@ class ParsevalTrainer(AdversarialTrainer):
     """Training followed, after every update, by a step of each kernel toward a tight frame (Cisse et al. 2017, eq. 8).
 
     A kernel is a matrix K with a column for each output, a convolution's unfolded and multiplied by the root of its
-    number of positions, in which the pixels of overlapping patches come again. Of a sample S of its columns, another
-    one in every step,
+    number of positions, in which the pixels of overlapping patches come again; a depthwise convolution's has a column
+    for each output, too, of the one channel that it reads. Of a sample S of its columns, another one in every step,
 
         K_S <- (1 + beta) K_S - beta K_S K_S^T K_S
 
@@ -29,6 +29,8 @@ class ParsevalTrainer(AdversarialTrainer):
     Raises:
       ValueError: for values out of these ranges.
     """
+
+    decides_steps = AdversarialTrainer.decides_steps | {"beta", "fraction"}
 
     def __init__(
         self, classifier: keras.Model, attack=None, *, seed: int, beta: float = 3e-4, fraction: float = 0.3, **options
@@ -50,13 +52,24 @@ class ParsevalTrainer(AdversarialTrainer):
         return logs
 
     def _move_kernels(self, strategy, step):
+        depthwise = _depthwise_kernels(self.classifier)
         for index, kernel in enumerate(decaying_kernels(self.classifier)):
+            shape = [*kernel.shape[:2], 1, -1] if id(kernel) in depthwise else kernel.shape
 
-            def move(variable, step, index=index):
+            def move(variable, step, index=index, shape=shape):
                 seed = seeds.fold_in(seeds.fold_in(self.seed, step), index)
-                return variable.assign(toward_tight_frame(variable, self.beta, self.fraction, seed))
+                moved = toward_tight_frame(tf.reshape(variable, shape), self.beta, self.fraction, seed)
+                return variable.assign(tf.reshape(moved, variable.shape))
 
             strategy.extended.update(kernel.value, move, args=(step,))
+
+
+def _depthwise_kernels(classifier):
+    """The ids of kernels [height, width, channels, outputs of each channel]."""
+    depthwise, separable = keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D
+    layers = classifier._flatten_layers()
+    kernels = {id(layer.kernel) for layer in layers if isinstance(layer, depthwise)}
+    return kernels | {id(layer.depthwise_kernel) for layer in layers if isinstance(layer, separable)}
 
 
 def toward_tight_frame(kernel: tf.Tensor, beta: float, fraction: float, seed) -> tf.Tensor:
