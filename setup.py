@@ -28,14 +28,14 @@ setuptools.setup(
         "importlib_resources>=6.0",  # tensorflow-datasets imports it without requiring it
         "keras>=3.10",
         "matplotlib>=3.8",
-        "numpy>=1.26",
+        "numpy>=2.0",  # compares a float32 array with a Python number in float32
         "pillow>=10",
         "requests>=2.25",
         "scikit-learn>=1.4",
-        "tensorboard>=2.18",
-        "tensorflow>=2.18",
+        "tensorboard>=2.20",
+        "tensorflow>=2.20",  # earlier ones want a protobuf that tensorflow-datasets' other requirements cannot use
         "tensorflow-datasets>=4.9.7",
         "tqdm>=4.65",
     ],
-    extras_require={"gpu": ["tensorflow[and-cuda]>=2.18"], "test": TEST, "peers": PEERS},
+    extras_require={"gpu": ["tensorflow[and-cuda]>=2.20"], "test": TEST, "peers": PEERS},
 )

@@ -194,7 +194,10 @@ def traced_before():
 
 def quantised():
     model = without_input()
-    model.quantize("int4")
+    try:
+        model.quantize("int4")
+    except ValueError:
+        pytest.skip("this Keras has no int4")
     return model
 
 
