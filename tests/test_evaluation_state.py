@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -196,6 +197,12 @@ def a_method(sign):
     return PGD(LINF, 1, 0.1, loss=Loss(sign=sign).method)
 
 
+def with_a_model(weight):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.full((2, 1), weight, np.float32)])
+    return PGD(LINF, 1, 0.1, loss=lambda z, y: model(z)[:, 0])
+
+
 def a_partial(sign):
     return wrapped(functools.partial(signed, sign=sign))
 
@@ -214,6 +221,7 @@ LOSSES = [lambda z, y: (lambda: z[:, 0])(), lambda z, y: (lambda: z[:, 1])()]
         ((threshold, an_object(1.0)), (threshold, an_object(-1.0))),
         ((threshold, a_method(1.0)), (threshold, a_method(-1.0))),
         ((threshold, a_partial(1.0)), (threshold, a_partial(-1.0))),
+        ((threshold, with_a_model(1.0)), (threshold, with_a_model(-1.0))),
         # The same logits with other gradients: how adaptive attacks are made.
         (
             (lambda x: threshold(rounded(x)), PGD(LINF, 1, 0.1)),
@@ -229,6 +237,7 @@ LOSSES = [lambda z, y: (lambda: z[:, 0])(), lambda z, y: (lambda: z[:, 1])()]
         "an object",
         "a method",
         "a partial",
+        "a model",
         "gradients",
     ],
 )

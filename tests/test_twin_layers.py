@@ -230,6 +230,16 @@ def test_a_sequential_that_was_not_called_yet():
     assert AttackTwin(model, "float32")._clone is not None
 
 
+def test_a_classifier_for_batches_of_one_size():
+    model = small()
+    inputs = keras.Input(batch_shape=(20, 8, 8, 1))
+    features = keras.ops.reshape(model.layers[0](inputs), (20, 6 * 6 * 3))
+    model = keras.Model(inputs, layers.Dense(4)(features))
+    images = np.concatenate([PIXELS] * 4)[:20]
+    report = evaluate(model, images, np.arange(20) % 4, {"PGD": ATTACK}, seed=0, batch_size=20)
+    assert report.num_examples == 20
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_layer_that_is_not_what_it_says_is_found_out(precision):
     model = small()

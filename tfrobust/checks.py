@@ -160,7 +160,10 @@ def require_logits_of_noise(classifier: keras.Model) -> None:
 def _is_its_twin(found, classifier, logits, images):
     """Whether what attacks differentiate is the classifier, whose logits are given: a layer may be something else than
     its configuration says, of which its copy was made."""
-    images, logits = tf.constant(images[:_FEW]), logits[:_FEW]
+    inputs = getattr(classifier, "inputs", None)
+    if not inputs or inputs[0].shape[0] is None:  # not for batches of one size only
+        images, logits = images[:_FEW], logits[:_FEW]
+    images = tf.constant(images)
     spread = np.abs(logits - logits.mean(axis=1, keepdims=True)).max()
     allowed = _LARGEST_GAP * max(spread, np.abs(logits).max() / 10)
     gap = np.abs(found.gradient_fn()(images) - logits).max()

@@ -246,13 +246,15 @@ def _code(configuration):
 
 def _held(values, seen):
     """What tells apart the values that a function or an object holds, as far as that can be seen: arrays, functions,
-    and what these and other objects hold in turn. Models are told apart by their logits."""
+    the weights of models, and what these and other objects hold in turn."""
     for value in values:
-        if id(value) in seen or isinstance(value, float | int | str | keras.Model | types.ModuleType | type):
+        if id(value) in seen or isinstance(value, float | int | str | types.ModuleType | type):
             continue
         seen.add(id(value))
         if isinstance(value, np.ndarray | np.generic | tf.Tensor | tf.Variable | keras.Variable):
             yield hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        elif isinstance(value, keras.Model):
+            yield from _held(value.get_weights(), seen)
         elif isinstance(value, types.FunctionType):
             yield from _code(value)
         elif isinstance(value, types.MethodType):
