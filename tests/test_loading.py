@@ -236,7 +236,8 @@ def test_a_damaged_byte(classifier, tmp_path):
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 255
     path.write_bytes(damaged)
-    assert "cannot be read (Bad CRC-32" in error_of(path)
+    # The rest of the line, "Bad CRC-32" as a rule, is Python's and Keras's.
+    assert "cannot be read (" in error_of(path)
     # Also where it is the file of a model_dir; no older checkpoint takes its place unasked.
     with pytest.raises(loading.ModelLoadError, match=r"model\.keras cannot be read"):
         loading.load_classifier(tmp_path)
