@@ -1,5 +1,7 @@
 """Every kind of stored classifier loads to the same function; what is none gives one clear line."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -236,8 +238,8 @@ def test_a_damaged_byte(classifier, tmp_path):
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 255
     path.write_bytes(damaged)
-    # The rest of the line, "Bad CRC-32" as a rule, is Python's and Keras's.
-    assert "cannot be read (" in error_of(path)
+    # Python's words, or Keras's where it has lost these.
+    assert re.search(r"cannot be read \((Bad CRC-32|A total of 1 objects could not be loaded)", error_of(path))
     # Also where it is the file of a model_dir; no older checkpoint takes its place unasked.
     with pytest.raises(loading.ModelLoadError, match=r"model\.keras cannot be read"):
         loading.load_classifier(tmp_path)
