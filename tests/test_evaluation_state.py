@@ -189,18 +189,40 @@ class Loss:
         return self(z, y)
 
 
+def by_turns(sign):
+    """A loss of two functions that hold each other."""
+
+    def first(z, y):
+        return second(z, y, 1)
+
+    def second(z, y, turn=0):
+        return sign * z[:, 0] if turn else first(z, y)
+
+    return PGD(LINF, 1, 0.1, loss=second)
+
+
+def with_models(*weights):
+    """A loss of models that were made one after the other."""
+
+    def model(weight):
+        made = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+        made.set_weights([np.full((2, 1), weight, np.float32)])
+        return made
+
+    models = [model(weight) for weight in weights]
+    return PGD(LINF, 1, 0.1, loss=lambda z, y: tf.add_n([model(z)[:, 0] for model in models]))
+
+
+def compiled(sign):
+    return PGD(LINF, 1, 0.1, loss=tf.function(lambda z, y: sign * tf.nn.relu(z[:, 0])))
+
+
 def an_object(sign):
     return PGD(LINF, 1, 0.1, loss=Loss(sign=sign))
 
 
 def a_method(sign):
     return PGD(LINF, 1, 0.1, loss=Loss(sign=sign).method)
-
-
-def with_a_model(weight):
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
-    model.set_weights([np.full((2, 1), weight, np.float32)])
-    return PGD(LINF, 1, 0.1, loss=lambda z, y: model(z)[:, 0])
 
 
 def a_partial(sign):
@@ -221,7 +243,10 @@ LOSSES = [lambda z, y: (lambda: z[:, 0])(), lambda z, y: (lambda: z[:, 1])()]
         ((threshold, an_object(1.0)), (threshold, an_object(-1.0))),
         ((threshold, a_method(1.0)), (threshold, a_method(-1.0))),
         ((threshold, a_partial(1.0)), (threshold, a_partial(-1.0))),
-        ((threshold, with_a_model(1.0)), (threshold, with_a_model(-1.0))),
+        ((threshold, with_models(1.0)), (threshold, with_models(-1.0))),
+        ((threshold, with_models(1.0, 1.0, 2.0)), (threshold, with_models(1.0, 1.0, 3.0))),
+        ((threshold, by_turns(1.0)), (threshold, by_turns(-1.0))),
+        ((threshold, compiled(1.0)), (threshold, compiled(-1.0))),
         # The same logits with other gradients: how adaptive attacks are made.
         (
             (lambda x: threshold(rounded(x)), PGD(LINF, 1, 0.1)),
@@ -238,6 +263,9 @@ LOSSES = [lambda z, y: (lambda: z[:, 0])(), lambda z, y: (lambda: z[:, 1])()]
         "a method",
         "a partial",
         "a model",
+        "the last of several models",
+        "functions that hold each other",
+        "a tf.function",
         "gradients",
     ],
 )
@@ -249,7 +277,16 @@ def test_functions_of_the_same_name_are_told_apart(tmp_path, before, after):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: wrapped(LOSSES[0]), lambda: weighed(1, 2), lambda: an_object(1.0), lambda: a_partial(1.0)]
+    "make",
+    [
+        lambda: wrapped(LOSSES[0]),
+        lambda: weighed(1, 2),
+        lambda: an_object(1.0),
+        lambda: a_partial(1.0),
+        lambda: with_models(1.0, 2.0),
+        lambda: by_turns(1.0),
+        lambda: compiled(1.0),
+    ],
 )
 def test_functions_that_hold_the_same_go_on(tmp_path, make):
     state, seen = EvaluationState(tmp_path / "state.npz"), []

@@ -5,20 +5,18 @@ evaluate(classifier, images, labels, attacks, seed=0, state=state)      # the sa
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import pathlib
 import time
-import types
 from collections.abc import Mapping
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfrobust.attacks.base import Attack, NotDifferentiableError, describe, input_gradient
 from tfrobust.attacks.transfer import Transfer
+from tfrobust.held_code import held_code
 from tfrobust.losses import margin
 from tfrobust.reports import NATURAL, STANDING, UNKNOWN, AttackResult
 from tfrobust.whole_files import whole_file
@@ -202,7 +200,7 @@ def fingerprint(images, labels, logits, attacks: Mapping[str, Attack], gradient_
     digest.update(_gradients(gradient_fn, images[:GRADIENTS_SEE], labels[:GRADIENTS_SEE]))
     for array in (images, labels):
         digest.update(np.ascontiguousarray(array).tobytes())
-    attacks = [[name, describe(attack), *_code(attack)] for name, attack in attacks.items()]
+    attacks = [[name, describe(attack), *held_code(attack)] for name, attack in attacks.items()]
     digest.update(json.dumps([attacks, settings]).encode())
     return digest.hexdigest()
 
@@ -219,59 +217,3 @@ def _gradients(gradient_fn, images, labels):
     with np.errstate(divide="ignore", invalid="ignore"):
         cosine = flat @ direction / (length * np.linalg.norm(direction))
         return np.round(np.log2(length)).tobytes() + np.round(cosine, 2).tobytes()
-
-
-def _code(configuration):
-    """The code of the functions that a configuration holds: their names do not tell them apart."""
-    if dataclasses.is_dataclass(configuration):
-        for field in dataclasses.fields(configuration):
-            yield from _code(getattr(configuration, field.name))
-    elif isinstance(configuration, functools.partial):
-        yield from _code(configuration.func)
-    elif isinstance(configuration, types.FunctionType):
-        yield from _code(configuration.__code__)
-        held = [cell.cell_contents for cell in configuration.__closure__ or ()]
-        defaults = [*(configuration.__defaults__ or ()), *(configuration.__kwdefaults__ or {}).values()]
-        yield [part for part in (*held, *defaults) if isinstance(part, float | int | str)]
-        yield from _held([*held, *defaults], {id(configuration)})
-    elif isinstance(configuration, types.CodeType):
-        yield [configuration.co_code.hex(), list(configuration.co_names)]
-        yield [part for part in configuration.co_consts if isinstance(part, float | int | str)]
-        for part in configuration.co_consts:
-            # Of a function within.
-            yield from _code(part)
-    elif callable(configuration) and not isinstance(configuration, keras.Model | type):
-        yield from _held([configuration], set())
-
-
-def _held(values, seen):
-    """What tells apart the values that a function or an object holds, as far as that can be seen: arrays, functions,
-    the weights of models, and what these and other objects hold in turn."""
-    for value in values:
-        if id(value) in seen or isinstance(value, float | int | str | types.ModuleType | type):
-            continue
-        seen.add(id(value))
-        if isinstance(value, np.ndarray | np.generic | tf.Tensor | tf.Variable | keras.Variable):
-            yield hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
-        elif isinstance(value, keras.Model):
-            yield from _held(value.get_weights(), seen)
-        elif isinstance(value, types.FunctionType):
-            yield from _code(value)
-        elif isinstance(value, types.MethodType):
-            yield from _held([value.__func__, value.__self__], seen)
-        elif isinstance(value, functools.partial):
-            yield from _held_items([value.func, *value.args, *value.keywords.values()], seen)
-        elif isinstance(value, Mapping):
-            yield sorted(map(str, value))
-            yield from _held_items(value.values(), seen)
-        elif isinstance(value, list | tuple):
-            yield from _held_items(value, seen)
-        elif type(value).__module__ != "builtins" and hasattr(value, "__dict__"):
-            call = type(value).__call__ if callable(value) else None
-            yield from _held_items([call, *(value.__dict__[name] for name in sorted(value.__dict__))], seen)
-
-
-def _held_items(values, seen):
-    values = list(values)
-    yield [value for value in values if isinstance(value, float | int | str)]
-    yield from _held(values, seen)

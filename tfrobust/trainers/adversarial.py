@@ -62,18 +62,15 @@ class AdversarialTrainer(keras.Model):
 
     Raises:
       ValueError: for an `epsilon_warmup_steps` or `natural_accuracy_every` that is no integer from 0 up, a
-        `weight_decay` that is not 0 or more, a `clean_weight`
-        or `relu_window_share` that is not from 0 to 1, windows for another norm than linf, with
-        `attack_batch_norm="batch"` or for a classifier that does not begin with a ReLU, an `attack_batch_norm` of
-        another name, a seed that is no integer from 0 up, what is no attack or one toward the labels, or a classifier
-        that is no keras.Model or returns probabilities.
+        `weight_decay` below 0 or not finite, a `clean_weight` or `relu_window_share` that is not from 0 to 1, windows
+        for another norm than linf, with `attack_batch_norm="batch"` or for a classifier that does not begin with a
+        ReLU, an `attack_batch_norm` of another name, a seed that is no integer from 0 up and below 2^31, what is no
+        attack or one toward the labels, or a classifier that is no keras.Model or returns probabilities.
     """
 
     # Attributes on which a compiled step of training or evaluation depends.
-    decides_steps = frozenset(
-        ("attack", "attack_batch_norm", "validation_attack", "epsilon_warmup_steps", "natural_accuracy_every")
-        + ("clean_weight", "weight_decay", "seed")
-    )
+    decides_steps = frozenset(["attack", "attack_batch_norm", "validation_attack", "epsilon_warmup_steps"])
+    decides_steps |= {"natural_accuracy_every", "clean_weight", "weight_decay", "seed"}
     # Names of metrics that have no value in evaluation.
     training_metrics = ("natural_accuracy",)
 
@@ -135,9 +132,9 @@ class AdversarialTrainer(keras.Model):
         return relu_windows.StepWindow(share)
 
     def __setattr__(self, name, value):
-        # Keras keeps the compiled steps, which have read what decides them.
         if name == "natural_accuracy_every" and value and getattr(self, name, value) == 0:
             raise ValueError(f"natural_accuracy_every must stay 0 in a trainer that was made with 0, got {value!r}")
+        # Keras keeps the compiled steps, which have read what decides them.
         if name in self.decides_steps and getattr(self, name, value) is not value:
             self.train_function = self.test_function = None
         super().__setattr__(name, value)

@@ -123,7 +123,7 @@ class DeepDefenseTrainer(AdversarialTrainer):
         self.regularizer = regularizer
         self.regularizer_value = keras.metrics.Mean(name="regularizer")
         known = {layer.name: layer for layer in classifier.layers if layer.trainable_variables}
-        for name in [None] if layers is not None and not layers else layers or ():
+        for name in () if layers is None else layers or [None]:
             if name not in known:
                 raise ValueError(f"layers must be some of those with weights ({', '.join(known)}), got {name!r}")
         self._moved_layers = None if layers is None else tuple(layers)
@@ -150,11 +150,13 @@ class DeepDefenseTrainer(AdversarialTrainer):
     def _logits_fn(self):
         """The classifier in float32, with gradients for the weights that the regulariser moves."""
         # Asked now: layers may have been frozen or unfrozen since.
-        names = self._moved_layers
-        layers = [layer for layer in self.classifier.layers if names is None or layer.name in names]
-        moved = {id(variable) for layer in layers for variable in layer.trainable_variables}
+        moved = self.classifier.trainable_variables
+        if self._moved_layers is not None:
+            layers = [layer for layer in self.classifier.layers if layer.name in self._moved_layers]
+            moved = [variable for layer in layers for variable in layer.trainable_variables]
+        moved = {id(variable) for variable in moved}
         trainable = [
-            variable.value if names is None or id(variable) in moved else tf.stop_gradient(variable.value)
+            variable.value if id(variable) in moved else tf.stop_gradient(variable.value)
             for variable in self.classifier.trainable_variables
         ]
         fixed = [variable.value for variable in self.classifier.non_trainable_variables]
